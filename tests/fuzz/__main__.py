@@ -1,4 +1,4 @@
-"""Runs cases for a while and prints every kind of failure once; see the package's docstring."""
+"""Runs cases for a while and prints each kind of failure once; see the package's docstring."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _family(folder: Path) -> Path:
-    """Everything that is imported or made once, before processes are forked."""
+    """Import everything and write the toy family once, before processes are forked."""
     from toy_family import write_toy_family
     from videoldm.nodes import node_registry
     from videoldm.nodes.command import convert, listing, models, run  # noqa: F401
@@ -72,7 +72,7 @@ def _family(folder: Path) -> Path:
 
 
 def _numbers(args: argparse.Namespace):
-    """(kind, number) of each case until the time is over."""
+    """(kind, number) of each case until the time is up."""
     kinds = [args.kind] if args.kind else list(cases.KINDS)
     if args.case is not None:
         yield args.kind, args.case
@@ -98,7 +98,7 @@ def _show_counts(found: dict[str, list]) -> None:
 
 
 def _tell(result: running.Result) -> None:
-    """All that one case said."""
+    """Print all output of one case."""
     for k, command in enumerate(result.commands):
         print(f"$ videoldm {' '.join(command)!r}"[:400])
         for text in result.outputs[k] if k < len(result.outputs) else ():

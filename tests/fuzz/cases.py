@@ -1,4 +1,4 @@
-"""A case: its files are written into a folder, its command lines are returned."""
+"""Makes a case: writes its files into a folder and returns its command lines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from . import command_lines, media, prompts, weights, workflows
 
 Command = list[str]
 Maker = Callable[[Random, Path], list[Command]]
-"""make(rng, folder) fills `folder` (input, models and what else it likes) and returns what is to be
-run there."""
+"""make(rng, folder) writes files into `folder` and returns the command lines to run there."""
 
 KINDS: dict[str, Maker] = {
     "workflows": workflows.make,
@@ -24,7 +23,7 @@ MODELS = ("checkpoints", "loras", "vae", "videoldm", "text_encoders", "embedding
 
 
 def make(kind: str, seed: int, number: int, folder: Path) -> list[Command]:
-    """Write the files of one case and return its command lines; they decide nothing else."""
+    """Write the files of one case and return its command lines; both depend on nothing else."""
     for name in ("input", "tmp", *(f"models/{model}" for model in MODELS)):
         (folder / name).mkdir(parents=True)
     return KINDS[kind](random_of(kind, seed, number), folder)

@@ -1,4 +1,4 @@
-"""Command lines: settings, names, prefixes and paths that somebody may type."""
+"""Command lines: settings, names, prefixes and paths that a user might type."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS = ("run", "validate", "nodes", "models", "convert", "evaluate", "train"
 
 
 def make(rng: Random, folder: Path) -> list[list[str]]:
-    """A workflow that is fine, and a command line that may not be."""
+    """A valid workflow, and a command line that may be invalid."""
     flows.written(flows.copy_clip(), folder / "workflow.json")
     os.mkfifo(folder / "pipe")
     (folder / "link.json").symlink_to("link.json")
@@ -61,7 +61,7 @@ def _folders(rng: Random) -> list[str]:
 
 
 def _words(rng: Random) -> list[str]:
-    """Any words behind a command; never the name of a recipe, which would begin to train."""
+    """Any words after a command, but never the name of a recipe, which would start a training."""
     options = "--json", "--quiet", "--seed", "--only", "--help"
     words = [rng.choice((values.argument(rng), rng.choice(options)))
              for _ in range(rng.choice((0, 1, 2)))]  # fmt: skip

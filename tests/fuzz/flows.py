@@ -1,4 +1,4 @@
-"""Small workflows in API form that run in a moment, the seeds of the mutations."""
+"""Small workflows in API form that run in a moment, from which mutations start."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def copy_clip(file: str = RENDERED, prefix: str = "clip", format: str = "mp4") -
 
 
 def copy_part(rng: Random, file: str) -> Flow:
-    """A part by number or by time, at another rate, back and forth, into any format."""
+    """A part by index or by time, at another rate, with ping-pong, into any format."""
     some = rng.choice
     load = {
         "count": some((0, 0, 1, 3)), "start": some((0, 0, 1)), "stride": some((1, 1, 2)),
@@ -71,7 +71,7 @@ def copy_image(file: str, prefix: str = "image") -> Flow:
 
 
 def copy_video(file: str, prefix: str = "video") -> Flow:
-    """Core's nodes: as a whole and by its parts."""
+    """A video through ComfyUI's nodes, as a whole and by its components."""
     return {
         "1": node("LoadVideo", file=file),
         "2": node("SaveVideo", video=["1", 0], filename_prefix=prefix, format="auto", codec="auto"),
@@ -82,7 +82,7 @@ def copy_video(file: str, prefix: str = "video") -> Flow:
 
 
 def picture(text: str = "a red circle", model: str = "embedded") -> Flow:
-    """One step of an image model."""
+    """An image, sampled in one step."""
     return {
         "1": node("VideoLDM_LoadImageModel", model=model),
         "2": node("CLIPTextEncode", clip=["1", 1], text=text),
@@ -99,7 +99,7 @@ def _ksampler(**wires: Any) -> dict[str, Any]:
 
 
 def clip_from_text(text: str = "a red circle", layers: str = "embedded: text to video") -> Flow:
-    """All of text to video, one step of 4 frames."""
+    """Text to video from loaders to file: 4 frames, sampled in one step."""
     sampler = node(
         "VideoLDM_VideoSampler", model=["3", 0], positive=["4", 0], negative=["4", 0], width=16,
         height=16, frames=4, steps=1, cfg=1.0, sampler_name="ddim", schedule="uniform", seed=1,
@@ -134,7 +134,7 @@ def boxes(text: str, listed: str) -> Flow:
 
 
 def ui_of(flow: Flow) -> dict[str, Any]:
-    """The same laid out as a UI workflow."""
+    """The workflow in UI form."""
     from videoldm.core.graph.ui_write import to_ui
     from videoldm.nodes import node_registry
 
@@ -142,7 +142,7 @@ def ui_of(flow: Flow) -> dict[str, Any]:
 
 
 def written(flow: Any, path: Path) -> str:
-    """Write it as JSON; returns its name."""
+    """Write a workflow as JSON; returns the file's name."""
     path.write_text(flow if isinstance(flow, str) else values.to_text(flow), encoding="utf-8")
     return path.name
 
@@ -153,5 +153,5 @@ def run_command(rng: Random, file: str, *more: str) -> list[str]:
 
 
 def dumped(data: Any) -> str:
-    """JSON inside a text input."""
+    """JSON for a text input."""
     return json.dumps(data)

@@ -1,4 +1,4 @@
-"""What is wrong with a result: promises of the command that it did not keep."""
+"""Finds the promises of the command that a result breaks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .running import Result
 
 CODES = (0, 1, 2, 3)
 LONGEST = 600
-"""Characters of a message: names, values and choices in it are shortened."""
+"""The most characters of a message, in which long names, values and choices are shortened."""
 
-# Words that only the programmer of the command reads with profit.
+# Words that only tell a programmer something.
 MUMBLING = re.compile(
     r"NoneType|object (is not|has no|of type)|has no len|has no attribute|not subscriptable|"
     r"not iterable|"
@@ -32,7 +32,7 @@ SENTENCES = re.compile(r"[a-z0-9)]\. +[A-Z]")
 
 @dataclass(frozen=True)
 class Failure:
-    """One broken promise. `kind` and `detail`, freed of names and numbers, tell kinds apart."""
+    """One broken promise. The signature, without names and numbers, groups similar ones."""
 
     kind: str
     detail: str
@@ -45,7 +45,7 @@ class Failure:
 
 
 def failures(result: Result) -> list[Failure]:
-    """Every promise that was broken, the worst first."""
+    """Every broken promise, the worst first."""
     found = [*_stopped(result), *_watched(result)]
     for command, code, (out, err) in zip(
         result.commands, result.codes, result.outputs, strict=False
@@ -62,7 +62,7 @@ def _stopped(result: Result) -> Iterator[Failure]:
 
 
 def _frames(stack: str) -> list[str]:
-    """The innermost functions, the first of this project among them."""
+    """The innermost function, and the two innermost ones of this project."""
     lines = re.findall(r'File "([^"]*)", line \d+ in (\S+)', stack)
     names = [f"{path.rpartition('/')[2]} {function}" for path, function in lines]
     own = [name for (path, _), name in zip(lines, names, strict=True) if "/core/" in path
@@ -92,7 +92,7 @@ def _told(command: list[str], code: int, out: str, err: str) -> Iterator[Failure
     if command[:1] == ["run"] and len(errors) > 1:
         yield Failure("several lines", " | ".join(errors))
     for line in (*errors, *warned):
-        for file in command[1:]:  # Stands before what `validate` says of it, as it was given.
+        for file in command[1:]:  # `validate` prefixes messages with the path as given.
             line = line.removeprefix(f"{file}: ")
         yield from _message(PROGRAM.sub("", line).removeprefix("warning: "))
     if "--json" in command and not {"-h", "--help"} & set(command):
@@ -132,5 +132,5 @@ def _json_lines(out: str) -> Iterator[Failure]:
 
 
 def _is_one_object(out: str) -> bool:
-    """Lists are printed as one object over many lines, events as one on each line."""
+    """Listings are printed as one value over many lines, events as one per line."""
     return out.startswith(("{\n", "[\n"))

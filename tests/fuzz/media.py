@@ -1,4 +1,4 @@
-"""Images of every mode, animations and videos; broken ones; headers that promise the moon."""
+"""Images of every mode, animations and videos; broken ones; headers that claim huge sizes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SIZES = ((16, 16), (1, 1), (2, 2), (17, 9), (3, 400), (64, 48))
 
 
 def make(rng: Random, folder: Path) -> list[list[str]]:
-    """One file in the input folder, loaded and saved; or given as a workflow itself."""
+    """One file in the input folder that is loaded and saved, or opened as a workflow."""
     maker = rng.choice((_image, _image, _animation, _video, _video, _header, _no_file))
     name, content = maker(rng)
     if content is not None and rng.random() < 0.5:
@@ -58,7 +58,7 @@ def make(rng: Random, folder: Path) -> list[list[str]]:
 
 
 # --------------------------------------------------------------------------------------------------
-# Fine files.
+# Valid files.
 
 
 def _image(rng: Random) -> tuple[str, bytes]:
@@ -116,7 +116,7 @@ def _moving(form: str, size: tuple[int, int], frames: int) -> bytes:
 
 @cache
 def _encoded(form: str, codec: str, size: tuple[int, int], sound: str | None) -> bytes:
-    """Four frames, and sound of a fifth of a second."""
+    """Four frames, and a fifth of a second of sound."""
     containers = {"ts": "mpegts", "mpg": "mpeg", "mkv": "matroska", "wmv": "asf", "m4v": "mp4"}
     target = io.BytesIO()
     with av.open(target, "w", format=containers.get(form, form)) as container:
@@ -148,7 +148,7 @@ def _mux_sound(container, stream, layout: str) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# Headers that promise much: a few bytes that ask for gigabytes.
+# Headers in a few bytes that claim gigabytes.
 
 HUGE = (0, 1, 13_000, 65_535, 2**31 - 1, 2**32 - 1)
 
@@ -158,7 +158,7 @@ def _header(rng: Random) -> tuple[str, bytes]:
 
 
 def _png_header(rng: Random) -> tuple[str, bytes]:
-    """Another size, depth or colour in the header, with the check sum that belongs to it."""
+    """Another size, depth or colour type in the header, with a valid checksum."""
     size = rng.choice(HUGE), rng.choice(HUGE)
     depth, colour = rng.choice(((8, 2), (16, 6), (1, 0), (8, 3), (16, 0)))
     head = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, rng.choice((0, 1)))
@@ -170,7 +170,7 @@ def _png_header(rng: Random) -> tuple[str, bytes]:
 
 
 def _chunks() -> list[tuple[bytes, bytes]]:
-    """Chunks of text and of animation: very large, no text, no frames or very many."""
+    """Text and animation chunks: very large, invalid text, no frames or very many."""
     large = zlib.compress(b"a" * 60_000_000, 9)
     return [
         (b"zTXt", b"workflow\x00\x00" + large),
@@ -209,7 +209,7 @@ def _bmp_header(rng: Random) -> tuple[str, bytes]:
 
 
 def _mp4_header(rng: Random) -> tuple[str, bytes]:
-    """A number of a box that tells of sizes, counts, times or the display."""
+    """Another number in a box of sizes, counts, times or display settings."""
     content = bytearray(_encoded("mp4", "mpeg4", (16, 16), None))
     box = rng.choice((b"tkhd", b"mvhd", b"mdhd", b"stts", b"stsz", b"stco", b"stsd", b"elst"))
     at = content.find(box) + 4 + 4 * rng.randrange(20)
@@ -219,7 +219,7 @@ def _mp4_header(rng: Random) -> tuple[str, bytes]:
 
 
 def _other_kind(rng: Random) -> tuple[str, bytes]:
-    """A file under the ending of another."""
+    """A file with the extension of another format."""
     kinds: tuple[Callable, ...] = (_image, _animation, _video)
     return f"a.{rng.choice((*MODES, *VIDEOS))}", rng.choice(kinds)(rng)[1]
 

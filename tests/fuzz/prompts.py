@@ -1,4 +1,4 @@
-"""Texts: prompts with weights, choices and embeddings; lists of segments and of boxes; sites."""
+"""Text inputs: prompts with weights, choices and embeddings; segments, boxes and sites."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SITES = ("down.0=0.5, mid=0", "down.0", "=", "down.9=1", "mid=nan", "mid=1e999",
 
 
 def make(rng: Random, folder: Path) -> list[list[str]]:
-    """One of the inputs that are texts, in the API form or the UI form, where {a|b} is a choice."""
+    """One text input, in API form or in UI form, where {a|b} is a choice."""
     flow = rng.choice((_prompt, _prompt, _segments, _boxes, _sites))(rng)
     if rng.random() < 0.5:
         flow = flows.ui_of(flow)
@@ -59,7 +59,7 @@ def _sites(rng: Random) -> flows.Flow:
 
 
 def _listed(rng: Random, item: dict[str, Any]) -> str:
-    """JSON of a list, nearly right, or a text that is none."""
+    """A JSON list that is nearly valid, or any other text."""
     if rng.random() < 0.15:
         return values.text(rng)
     data = [dict(item) for _ in range(rng.choice((1, 2, 3)))]

@@ -1,4 +1,4 @@
-"""Runs a case in a forked process that is watched: time, memory, signals, files and calls."""
+"""Runs a case in a forked process and watches its time, memory, signals, files and calls."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ import psutil
 from . import cases
 
 SECONDS = 10.0
-"""Of processor time, and three times as many on the clock, or more of them the more processes
-compete for each processor: a busy machine is no failure."""
+"""The most processor time. Wall-clock time may be three times that, times the number of processes
+per processor: a busy machine is not a failure."""
 MEMORY = 1 << 30
-"""Bytes above what the process begins with."""
+"""The most bytes of memory above those at the start of the process."""
 ADDRESSES = 6 << 30
-"""Bytes of addresses above the same: one allocation that is larger fails instead of being used."""
+"""The most bytes of address space above the same: a larger allocation fails at once."""
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 RUNS = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect")
@@ -34,25 +34,25 @@ RUNS = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.co
 
 @dataclass
 class Result:
-    """What is known of a case after it ran."""
+    """The outcome of a case."""
 
     folder: Path
     commands: list[list[str]] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
     outputs: list[tuple[str, str]] = field(default_factory=list)
-    """(stdout, stderr) of every command that began."""
+    """(stdout, stderr) of every command that was started."""
     watched: list[str] = field(default_factory=list)
-    """What the process did that it should not, one entry each."""
+    """Each thing that the process did but should not."""
     stopped: str = ""
     """Why it was stopped: "time", "memory" or the name of a signal."""
     stack: str = ""
-    """Where it then was, as the names of files and functions, innermost first."""
+    """Its stack trace at that moment, innermost first."""
     seconds: float = 0.0
     memory: int = 0
 
 
 def run(kind: str, seed: int, number: int, folder: Path, family: Path) -> Result:
-    """Make and run one case in `folder`, which is empty, with `family` as the embedded models."""
+    """Make and run one case in an empty `folder`, with `family` as the embedded models."""
     sys.stdout.flush(), sys.stderr.flush()
     begun = time.monotonic()
     process = os.fork()
@@ -128,7 +128,7 @@ def _command(told: Path, index: int, command: list[str], kind: str, seed: int, n
 
 
 def _files(folder: Path) -> set[str]:
-    """Every file of the case, output and what was told left out; sizes tell of changes."""
+    """Every file and folder of the case, except for output and this module's own files."""
     own = ("output", "told", "tmp", "codes", "watched")
     found = set()
     for place, folders, names in os.walk(folder):
@@ -141,7 +141,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def _forbid(folder: Path) -> None:
-    """Note each program, connection and file outside the folder; Python tells of them first."""
+    """Record each program, connection and written file outside the folder, by an audit hook."""
     allowed = tuple(str(folder / name) for name in ("output", "tmp", "told", "watched", "codes"))
     allowed = (*allowed, "/dev/", "/proc/")
 
@@ -165,7 +165,7 @@ _noting = False
 
 
 def _note(folder: Path, name: str, line: str) -> None:
-    """Add a line; without Python's own files, which the hook would see."""
+    """Append a JSON line to a file, without triggering the audit hook."""
     global _noting
     if _noting:
         return
@@ -183,12 +183,12 @@ def _note(folder: Path, name: str, line: str) -> None:
 
 
 def _crowding() -> float:
-    """Processes that want to run for each processor, at least 1."""
+    """Runnable processes per processor, at least 1."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _watch(process: int, result: Result) -> None:
-    """Wait for the child; stop it when it takes too long or too much."""
+    """Wait for the child; stop it if it takes too much time or memory."""
     seen, begun = psutil.Process(process), time.monotonic()
     first = 0
     while True:
@@ -207,7 +207,7 @@ def _watch(process: int, result: Result) -> None:
         late = times.user + times.system > SECONDS or waited > 3 * SECONDS * _crowding()
         if not result.stopped and (late or result.memory > MEMORY):
             result.stopped = "time" if late else "memory"
-            os.kill(process, signal.SIGUSR1)  # It writes down where it is.
+            os.kill(process, signal.SIGUSR1)  # faulthandler writes the stack
             time.sleep(0.3)
             os.kill(process, signal.SIGKILL)
         time.sleep(0.01)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
-# Either small, or beyond every limit of a node: what lies between is slow for good reasons.
+# Either small or beyond every limit of a node: values in between are slow for good reasons.
 NUMBERS = (
     0, 1, -1, 2, 3, 0.5, -0.0, 1e-9, 7.999, 2**31, -(2**31), 2**53 + 1, 2**63, 2**64, -(2**64), 1e9,
     1e22, 1e308, -1e308, math.nan, math.inf, -math.inf, 10**400, -(10**400),
@@ -26,7 +26,7 @@ WEIRD = (None, True, False, [], {}, [[]], [None], {"": None}, ["1", 0], ["1", -1
          [1, 0], ["1", "0"], ["1", 0, 0], {"__value__": [1, 2]}, {"a": {"b": []}})  # fmt: skip
 
 DEEP = "@deep:{}:{}@"
-"""Stands for a value that is nested deeper than the writer of JSON can go; see `to_text`."""
+"""A placeholder for a value nested deeper than json can write; see `to_text`."""
 
 Path = tuple[Any, ...]
 
@@ -44,7 +44,8 @@ def value(rng: Random) -> Any:
 
 
 def argument(rng: Random) -> str:
-    """A text that a shell can hand over: no zero bytes, and bytes that are no UTF-8 at most."""
+    """A text that a shell can pass: without zero bytes, and with invalid UTF-8 instead of lone
+    surrogates."""
     return text(rng).replace("\x00", "").replace("\ud800", "\udcff")
 
 
@@ -61,7 +62,7 @@ def text(rng: Random) -> str:
 
 
 def mutated(data: Any, rng: Random, changes: int) -> Any:
-    """A copy with so many changes at random places."""
+    """A copy with this number of changes at random places."""
     data = {"root": copy.deepcopy(data)}
     for _ in range(changes):
         places = list(_places(data["root"], ("root",)))
@@ -96,12 +97,12 @@ def _delete(data: Any, at: Path, places: list[Path], rng: Random) -> None:
 
 
 def _exchange(data: Any, at: Path, places: list[Path], rng: Random) -> None:
-    """A value from elsewhere in the same file: a wrong link, a wrong id, a widget of another."""
+    """A value from elsewhere in the same file: a wrong link, id or widget value."""
     _holder(data, at)[at[-1]] = copy.deepcopy(_get(data, rng.choice(places)))
 
 
 def _nudge(data: Any, at: Path, places: list[Path], rng: Random) -> None:
-    """Links and ids that are nearly right."""
+    """A number that is off by a little, as in wrong links and ids."""
     numbers = [p for p in places if isinstance(_get(data, p), (int, float))]
     if numbers:
         at = rng.choice(numbers)
@@ -135,7 +136,7 @@ MUTATIONS: tuple[Callable[..., None], ...] = (
 
 
 def to_text(data: Any) -> str:
-    """JSON, with NaN and infinity as Python writes them, and with the deep places filled in."""
+    """JSON, with NaN and infinity as Python writes them, and with `DEEP` placeholders expanded."""
     written = json.dumps(data)
     while '"@deep:' in written:
         before, _, rest = written.partition('"@deep:')
@@ -155,7 +156,7 @@ def _deep(bracket: str, depth: int) -> str:
 
 
 def broken(content: bytes, rng: Random) -> bytes:
-    """Truncated, with flipped bits, overwritten, lengthened or cut in the middle."""
+    """The bytes truncated, with flipped bits, overwritten, extended or cut in the middle."""
     data = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 5))):
         size = len(data)

@@ -1,4 +1,4 @@
-"""Model files: other headers, other tensors, other names, and pickles that want to run code."""
+"""Model files with changed headers, tensors and names, and pickles that try to run code."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from . import flows, values
 
 State = dict[str, Tensor]
 FAMILY: list[Path] = []
-"""The folder of the toy family, which the program sets before the first case."""
+"""The folder of the toy family, appended by `__main__` before the first case."""
 
 
 def make(rng: Random, folder: Path) -> list[list[str]]:
-    """One model file, loaded by a workflow; sometimes converted or listed."""
+    """One model file that is loaded by a workflow, converted, or listed."""
     place, flow, content = rng.choice(PLACES)(rng)
     path = folder / "models" / place
     path.write_bytes(content)
@@ -41,7 +41,7 @@ def make(rng: Random, folder: Path) -> list[list[str]]:
 
 
 # --------------------------------------------------------------------------------------------------
-# Where each kind of file belongs, and the workflow that loads it.
+# (path below models, the workflow that loads it, content) of each kind of file.
 
 
 def _own_image_model(rng: Random) -> tuple:
@@ -116,7 +116,7 @@ PREFIXES = ("lora_unet_", "unet.", "diffusion_model.", "lora_te_", "lora_te1_", 
 
 
 def _lora_state(rng: Random) -> State:
-    """Two modules of the embedded model in some spelling, which may fit or not."""
+    """A LoRA for two modules of the embedded model, in a spelling that may or may not fit."""
     weights = {k: v for k, v in _family("image_model")[0].items()
                if k.startswith("unet.") and k.endswith(".weight") and v.ndim > 1}  # fmt: skip
     state: State = {}
@@ -138,7 +138,7 @@ def _lora_state(rng: Random) -> State:
 
 
 def _file(rng: Random, stem: str, loaded: tuple[State, dict[str, str]]) -> tuple[str, bytes]:
-    """A file's name and its content."""
+    """(file name, content) of a file, possibly broken."""
     state, metadata = dict(loaded[0]), dict(loaded[1])
     for _ in range(rng.choice((0, 0, 1, 2))):
         rng.choice((_drop, _add, _reshape, _retype, _fill, _rename))(state, rng)
@@ -198,7 +198,7 @@ def _rename(state: State, rng: Random) -> None:
 
 
 def _other_metadata(metadata: dict[str, str], rng: Random) -> dict[str, str]:
-    """Another config, or none: what a file says of itself."""
+    """The metadata with one entry mutated or replaced by other text."""
     key = rng.choice(sorted(metadata))
     try:
         told = values.mutated(json.loads(metadata[key]), rng, rng.choice((1, 1, 3)))
@@ -209,7 +209,7 @@ def _other_metadata(metadata: dict[str, str], rng: Random) -> dict[str, str]:
 
 
 def _other_header(content: bytes, rng: Random) -> bytes:
-    """Offsets, shapes and types that do not fit, or a length that is a lie."""
+    """A safetensors file with mutated offsets, shapes and types, or a wrong header length."""
     size = struct.unpack("<Q", content[:8])[0]
     if rng.random() < 0.2:
         return struct.pack("<Q", rng.choice((0, 2**63, 2**40, size + 1))) + content[8:]
@@ -223,7 +223,7 @@ def _other_header(content: bytes, rng: Random) -> bytes:
 
 
 class _Call:
-    """Pickled as a call, which a careless reader makes."""
+    """An object that is pickled as a call, which unsafe unpickling would make."""
 
     def __init__(self, function: Any, *arguments: Any):
         self.told = function, arguments
@@ -233,7 +233,7 @@ class _Call:
 
 
 def _hostile(rng: Random) -> Any:
-    """Whatever is obeyed makes a file called canary."""
+    """An object whose unpickling, if unsafe, mostly makes a file or folder called canary."""
     code = "import os; os.mkdir('canary')"
     return rng.choice((
         _Call(os.mkdir, "canary"), _Call(os.system, "mkdir canary"), _Call(exec, code),
@@ -268,7 +268,7 @@ def _pickled(rng: Random, stem: str, state: Any) -> tuple[str, bytes]:
 
 
 def _other_zip(rng: Random) -> bytes:
-    """An archive that is no checkpoint, or one whose members lead out of the folder."""
+    """An archive that is not a checkpoint, or whose members lead out of the folder."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         for name in rng.choice((["archive/data.pkl"], ["../canary"], ["a/data.pkl", "a/version"])):

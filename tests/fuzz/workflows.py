@@ -1,4 +1,4 @@
-"""Workflows in UI and API form: those of the repository, toys, and what frontends write."""
+"""Workflows in UI and API form: those of this repository, small ones, and frontend features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def make(rng: Random, folder: Path) -> list[list[str]]:
-    """One workflow with a few mutations. Those that run in a moment are run, others validated."""
+    """One workflow with a few mutations. Small ones are run, the others only validated."""
     quick = rng.random() < 0.5
     seed = copy.deepcopy(rng.choice(_quick() if quick else _published()))
     data = values.mutated(seed, rng, rng.choice((0, 1, 1, 2, 4)))
@@ -63,16 +63,16 @@ def _quick() -> list[Any]:
 
 
 # --------------------------------------------------------------------------------------------------
-# What frontends write. Each takes the UI form of a clip that is loaded (node 1) and saved (node 2).
+# Frontend features. Each changes the UI form of a workflow that loads (1) and saves (2) a video.
 
 
 def _wire(ui: dict) -> list:
-    """The wire of the images."""
+    """The link of the images."""
     return next(link for link in ui["links"] if link[5] == "IMAGE")
 
 
 def _put_between(ui: dict, kind: str, **more: Any) -> dict:
-    """A node of one input and one output in the wire of the images."""
+    """Insert a node with one input and one output into the link of the images."""
     wire = _wire(ui)
     link = ui["last_link_id"] + 1
     ui["nodes"].append({
@@ -110,7 +110,7 @@ def _muted(ui: dict) -> dict:
 
 
 def _primitive(ui: dict) -> dict:
-    """A primitive gives the number of frames."""
+    """A primitive node sets the number of frames."""
     link = ui["last_link_id"] + 1
     ui["nodes"].append({"id": 8, "type": "PrimitiveNode", "mode": 0, "inputs": [], "outputs": [
         {"name": "INT", "type": "INT", "links": [link], "widget": {"name": "count"}}],
@@ -139,7 +139,7 @@ def _set_and_get(ui: dict) -> dict:
 
 
 def _subgraph(ui: dict) -> dict:
-    """The loader inside a subgraph, whose number of frames is promoted."""
+    """The loader inside a subgraph that promotes its number of frames."""
     wire = _wire(ui)
     loader = next(one for one in ui["nodes"] if one["id"] == 1)
     loader["inputs"] = [{"name": "count", "type": "INT", "link": 5, "widget": {"name": "count"}}]
@@ -169,7 +169,7 @@ def _subgraph(ui: dict) -> dict:
 
 
 def _nested_subgraphs(ui: dict) -> dict:
-    """Subgraphs of two others each: what is small in the file is large when it is laid out."""
+    """Subgraphs of two others each: a small file that expands to 2**19 nodes."""
     levels = 18
     ui["definitions"] = {"subgraphs": [
         {"id": f"level{k}", "name": f"level {k}", "inputs": [], "outputs": [], "links": [],

@@ -1,4 +1,4 @@
-"""Subgraph blueprints, one per stage: listed by the server, whole, and run in both hosts."""
+"""Subgraph blueprints, one per stage, are complete, listed by the server, and run in both hosts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_server_lists_the_blueprints_of_this_pack(comfyui):
 
 
 # --------------------------------------------------------------------------------------------------
-# Around each of them: what feeds it, and what shows its output. The blueprint is node 1.
+# Nodes around each blueprint, which is node 1: its inputs, and an output node.
 
 CLIP = {"class_type": "VideoLDM_LoadVideo", "inputs": {
     "file": "rendered: shapes", "count": 3, "width": 16, "height": 16}}  # fmt: skip
@@ -110,7 +110,7 @@ AROUND = {
 
 
 def used_in_a_workflow(file) -> dict:
-    """The blueprint with what is around it, in the UI form, with the toy family and few steps."""
+    """A UI workflow of the blueprint and the nodes around it, with the toy family and few steps."""
     blueprint, definition = read(file)
     wires, nodes = AROUND[file.stem]
     own = definition["id"]

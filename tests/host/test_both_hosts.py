@@ -1,4 +1,4 @@
-"""Both hosts say and compute the same: one table of cases is run through each of them."""
+"""Both hosts give the same numbers and messages for every case of one table."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from inside_process import ran_inside
 from videoldm.core.families.embedded import included
 
 SAME = 1e-4
-"""Of the spread of the values: two U-Nets, one sum."""
+"""Relative to the standard deviation: the hosts' U-Nets sum in different orders."""
 
 
 @pytest.fixture(scope="module")
 def answers(toy_family, tmp_path_factory):
-    """case -> (in the standalone host, in ComfyUI)."""
+    """The answers (in the standalone host, in ComfyUI) by case."""
     if missing() is not None:
         pytest.skip(missing())
     folder = tmp_path_factory.mktemp("hosts")
@@ -32,7 +32,7 @@ def answers(toy_family, tmp_path_factory):
 
 
 def differences(here, there, where: str = "answer") -> list[str]:
-    """Where two answers differ, with both."""
+    """A line for each place where two answers differ, with both values."""
     if isinstance(here, torch.Tensor) and isinstance(there, torch.Tensor):
         if here.shape != there.shape:
             return [f"{where}: shapes {list(here.shape)} and {list(there.shape)}"]
@@ -64,7 +64,7 @@ def test_a_set_at_strength_zero_is_the_image_model_to_the_bit(answers, name):
 
 
 def test_cases_differ_from_each_other(answers):
-    """Layers that do nothing, or facts of one and the same model, would agree, too."""
+    """Otherwise layers without effect, or facts of a single model, would agree as well."""
     plain = answers["the image model"][0]
     for name in ("guided", "half strength", "two sets", "frame rate", "given frames in place"):
         assert differences(answers[name][0], plain), name

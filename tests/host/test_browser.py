@@ -1,6 +1,5 @@
-"""Every shipped workflow in ComfyUI's frontend, in both renderings: loaded, queued, shown, saved.
-
-The models are the toy family and the videos are small; what is tested is the way through.
+"""Every shipped workflow loads, runs, shows its video and saves in ComfyUI's frontend, in both
+renderings, with the toy family as models and small videos.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from videoldm.nodes import node_registry
 
 
 def has_toys(prompt: dict) -> bool:
-    """Whether the toy family can stand in for the models: it has no networks made for video."""
+    """Whether the toy family can replace the models: it has no networks made for video."""
     return any(node["class_type"] in TOYS for node in prompt.values())
 
 
@@ -27,7 +26,7 @@ RUNNABLE = [file for file in FILES if is_embedded(twin(file)) and has_toys(twin(
 SMALL = {"steps": 1, "chunk": 4, "overlap": 1, "width": 32, "height": 32}
 FEW = {"single clip": 5, "sparse first": 5, "sliding windows": 9, "prediction": 5,
        "hierarchical": 17, "rolling": 9}  # fmt: skip
-"""Frames for each strategy; clips then have 4 frames, see `shrink`."""
+"""Frames for each strategy, with windows of 4; see `shrink`."""
 
 
 def name(file) -> str:
@@ -57,7 +56,7 @@ def test_the_frontend_converts_to_what_is_shipped_for_the_api(frontend, file):
     converted, given = frontend.prompt(), twin(file)
     assert converted.keys() == given.keys()
     for key, node in given.items():
-        # Inputs that a node has gained since have their defaults.
+        # Inputs that a node has gained since then have their defaults.
         inputs = {name: converted[key]["inputs"][name] for name in node["inputs"]}
         assert converted[key] | {"inputs": inputs} == node
 
@@ -78,10 +77,10 @@ DRAWN = """() => {
 
 @pytest.mark.parametrize("file", FILES, ids=name)
 def test_nodes_are_apart_and_in_their_groups_and_no_wire_is_behind_one(frontend, file):
-    """As they are drawn, with the sizes that the nodes take."""
+    """As drawn, with the actual sizes of the nodes."""
     frontend.load(json.loads(file.read_text()))
     frontend.page.wait_for_timeout(500)
-    # A title that is the name of the node's kind is not saved.
+    # A title that equals the node's display name is not saved.
     titles = {one["id"]: one.get("title", one["type"]) for one in frontend.graph()["nodes"]}
     boxes, wires, groups = frontend.js(DRAWN)
     boxes = [(node, Box(x, y - TITLE, x + w, y + h)) for node, x, y, w, h in boxes]
@@ -102,7 +101,7 @@ def test_nodes_are_apart_and_in_their_groups_and_no_wire_is_behind_one(frontend,
 
 
 def spline(start, end, parts: int = 24):
-    """Points of a wire: a Bezier curve whose handles are a quarter of its length, sideways."""
+    """Points of a wire: a Bezier curve with horizontal handles of a quarter of its length."""
     reach = 0.25 * math.dist(start, end)
     handles = [start, (start[0] + reach, start[1]), (end[0] - reach, end[1]), end]
     for k in range(parts + 1):
@@ -113,9 +112,9 @@ def spline(start, end, parts: int = 24):
 
 
 def essence(graph: dict, names: dict | None = None) -> dict:
-    """What a workflow says, without what the frontend adds or counts anew: sizes, slots, version.
+    """A workflow without what the frontend adds or renumbers: sizes, slots, version.
 
-    names: the graph whose named values and properties count; others have more of them.
+    names: the graph whose named values and properties are compared; others may have more.
     """
     known = {node["id"]: node for node in (names or graph)["nodes"]}
     slots = {(node["id"], slot["link"]): slot["name"]
@@ -136,10 +135,10 @@ def _node(node: dict, known: dict) -> dict:
 
     kept = {key: node.get(key) for key in ("type", "title", "mode")}
     spec = REGISTRY.get(node["type"])
-    kept["title"] = kept["title"] or (spec and spec.display_name)  # It is not saved then.
+    kept["title"] = kept["title"] or (spec and spec.display_name)  # The display name is not saved.
     kept["values"] = (node.get("widgets_values") or [])[: len(known.get("widgets_values") or [])]
     kept |= {"named": chosen("widgets_values_named"), "properties": chosen("properties")}
-    kept["properties"].pop("proxyWidgets", None)  # Newer frontends know them by their wires.
+    kept["properties"].pop("proxyWidgets", None)  # Newer frontends identify them by links.
     return kept | {"at": [round(one) for one in node["pos"]]}
 
 
@@ -173,7 +172,7 @@ def test_a_workflow_runs_and_its_frames_are_those_of_videoldm_run(
 
 @pytest.fixture(scope="module")
 def made():
-    """made(prompt, headless) are the frames of a run without ComfyUI, made once for both tabs."""
+    """made(prompt, headless) returns the frames of a run without ComfyUI, cached for both tabs."""
     known: dict[str, list] = {}
 
     def frames(prompt, headless):
@@ -186,7 +185,7 @@ def made():
 
 
 def shrink(frontend) -> None:
-    """Choose the toy family and small videos in the widgets, as one would by hand."""
+    """Set the widgets to the toy family and small videos, as a user would."""
     frontend.js("""([toys, small, few, kinds]) => {
         const inner = (node) => (node.subgraph ? node.subgraph.nodes.flatMap(inner) : [])
             .concat(node);
@@ -210,7 +209,7 @@ def shrink(frontend) -> None:
 
 
 def check_video_plays(frontend) -> None:
-    """The saved video is shown in a node: it has pictures, and time goes on in it."""
+    """The saved video is shown in a node, has pictures, and plays."""
     frontend.page.wait_for_function(
         "() => [...document.querySelectorAll('video')].some((v) => v.videoWidth > 0)"
     )

@@ -1,5 +1,5 @@
-"""Camera moves that are drawn in ComfyUI's frontend, in both renderings: by mouse and by keyboard,
-and read as the node itself reads them."""
+"""The editor of camera moves in ComfyUI's frontend, in both renderings: by mouse and by keyboard,
+and reading texts as the node does."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Editor:
         return sum(one.amount for one in read_camera(self.text, FRAMES) if one.kind == name)
 
     def drag(self, what, dx: float, dy: float) -> None:
-        """By parts of the height of the field, of which the picture's width is 0.64."""
+        """Drag by fractions of the pad's height, of which the picture is 0.64 wide."""
         size, box = self.pad.bounding_box(), what.bounding_box()
         unit = min(size["width"] / 2, size["height"])
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -110,10 +110,10 @@ def test_dragging_the_picture_turns_or_shifts_the_camera(editor):
 
 def test_the_corner_zooms_and_the_handle_rolls(editor):
     editor.type("0-15: pan right 10")
-    # From the corner (0.32, 0.18) to the half of it: twice as near.
+    # From the corner (0.32, 0.18) to half of it: twice as near.
     editor.drag(editor.part("zoom"), -0.16, -0.09)
     assert editor.amount("zoom") == pytest.approx(1, abs=0.1)
-    top = (0.09 + 0.1) / 1  # the handle over the picture's middle, half as large now
+    top = (0.09 + 0.1) / 1  # the handle above the centre of the picture, which is half as large now
     editor.drag(editor.part("roll"), top, top)
     assert editor.amount("roll") == pytest.approx(90, abs=4)
     editor.tab.shot("camera_drawn")

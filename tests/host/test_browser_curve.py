@@ -1,4 +1,4 @@
-"""The drawing of a curve in ComfyUI's frontend, in both renderings: by mouse and by keyboard."""
+"""The curve editor in ComfyUI's frontend, in both renderings: by mouse and by keyboard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("no_errors")
 
 @pytest.fixture
 def drawing(frontend):
-    """A node of a curve, as loaded from a file."""
+    """A Strength Curve node, loaded from a workflow."""
     values = ["[[0, 0.2], [8, 1], [15, 0.5]]", "frames", "smooth"]
     frontend.load(one_node("VideoLDM_StrengthCurve", values, [420, 420]))
     return Drawing(frontend)
@@ -32,13 +32,13 @@ class Drawing:
         return self.page.locator(".videoldm-point").nth(index)
 
     def height_at(self, x: float) -> float:
-        """Of the drawn line over frame x of 15, from above."""
+        """The height of the drawn line at frame x of 15, in percent from the top."""
         text = self.page.locator(".videoldm-plot polyline").get_attribute("points")
         line = [[float(one) for one in pair.split(",")] for pair in text.split()]
         return min(line, key=lambda pair: abs(pair[0] - 100 * x / 15))[1]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """The place on the screen of a part of the drawing, from its upper left."""
+        """Screen coordinates of a point of the drawing, given as fractions from its upper left."""
         box = self.area.bounding_box()
         return box["x"] + x * box["width"], box["y"] + y * box["height"]
 
@@ -59,8 +59,8 @@ def test_the_drawing_shows_the_text_and_leaves_it_alone(drawing):
 
 
 def test_the_line_follows_the_interpolation(drawing):
-    """At frame 4, in parts of a hundred from above: 0.2 to 1 over 8 frames."""
-    assert drawing.height_at(4) == pytest.approx(30, abs=1)  # 0.7, by the monotone cubic
+    """At frame 4, halfway between strength 0.2 at frame 0 and 1 at frame 8."""
+    assert drawing.height_at(4) == pytest.approx(30, abs=1)  # 0.7, from the monotone cubic
     drawing.tab.js(
         """() => { const w = app.graph.getNodeById(1).widgets[2];
                    w.value = "linear"; w.callback(w.value); }"""

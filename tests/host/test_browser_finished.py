@@ -1,4 +1,4 @@
-"""The windows of a finished run under the timeline, over pictures of their frames."""
+"""The timeline shows the windows of a finished run over pictures of their frames."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ BARS = """() => [...document.querySelectorAll(".videoldm-finished rect")].map(
 
 
 def flow(number: int) -> dict:
-    """24 frames of the pack's own models in windows of 8 that share 1; each rendering has a cfg
-    of its own, so that it finds nothing finished."""
+    """24 frames of the embedded models in windows of 8 that overlap by 1; each rendering has a cfg
+    of its own, so that nothing is cached for it."""
     made = copy.deepcopy(segmented(*SEGMENTS, frames=8))
     made["7"]["inputs"] |= {
         "width": 64,
@@ -43,7 +43,7 @@ def page(frontend):
 
 
 def look_at(tab, *kinds: str) -> None:
-    """Show nodes of these types, as large as the window allows."""
+    """Zoom to fit the nodes of these types."""
     tab.js(
         """(kinds) => { const { canvas, graph } = app;
         canvas.selectItems(graph.nodes.filter((one) => kinds.includes(one.type)));
@@ -75,7 +75,7 @@ def test_windows_are_shown_over_pictures_and_what_a_change_would_make_again(page
     page.page.locator(".videoldm-segment").nth(1).click()
     prompt.fill("a blue circle")
     prompt.blur()
-    # Window 1 sees frames 7 to 14, of which the second segment begins at 8; what is behind follows.
+    # Window 1 sees frames 7 to 14; the second segment begins at 8. Later windows continue it.
     assert page.js(BARS)[1:] == ["again"] * 3 and page.js(BARS)[0] != "again"
     caption = page.page.locator(".videoldm-finished [role=status]").inner_text()
     assert caption == "3 of 4 windows would be made again"

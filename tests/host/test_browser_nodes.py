@@ -1,5 +1,5 @@
-"""What this pack adds to ComfyUI's frontend, in both renderings: bounding boxes, estimates,
-progress and live previews, help pages, templates, and files as workflows."""
+"""Additions of this pack to ComfyUI's frontend, in both renderings: bounding boxes, estimates,
+progress and live previews, help pages, templates, and workflows in saved videos."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_boxes_are_drawn_moved_resized_labelled_and_deleted(frontend):
 
 
 def sampler_graph(**changed) -> dict:
-    """A small video of the toy family in API form; the frontend lays it out."""
+    """A prompt for a small video of the toy family, in API form."""
     inputs = {"model": ["3", 0], "positive": ["4", 0], "negative": ["5", 0], "width": 32,
               "height": 32, "frames": 8, "steps": 30, "cfg": 3.0, **changed}  # fmt: skip
     nodes = {
@@ -92,7 +92,7 @@ def sampler_graph(**changed) -> dict:
 
 
 def open_api(tab: Frontend, prompt: dict) -> None:
-    """Open a prompt as a file; with all values, or the tab's last ones would stand for some."""
+    """Open a prompt as a file, with all values: otherwise the tab would reuse its last ones."""
     prompt = tab.server.filled(prompt)
     tab.js("async (prompt) => { await app.loadApiJson(prompt, 'test'); }", prompt)
     tab.fit()
@@ -135,7 +135,7 @@ WATCH = """async () => {
     }, 100);
 }"""
 WATCHED = {"width": 128, "height": 128}
-"""Large enough that a run takes seconds: one of 32x32 is over before a busy page is drawn."""
+"""Large enough for a run of seconds: one of 32x32 ends before a busy page is drawn."""
 SEEN = """() => {
     clearInterval(window.watching);
     return { ...window.seen, lines: [...window.seen.lines] };
@@ -143,7 +143,7 @@ SEEN = """() => {
 
 
 def test_progress_and_animated_previews_are_shown_while_a_node_runs(frontend, comfyui):
-    seed = {"classic": 11, "nodes_2": 12}[frontend.name]  # Or the second run would be cached.
+    seed = {"classic": 11, "nodes_2": 12}[frontend.name]  # Otherwise the second run is cached.
     open_api(frontend, sampler_graph(seed=seed, **WATCHED))
     frontend.js(WATCH)
     prompt_id = frontend.queue()
@@ -225,8 +225,8 @@ SHOWN = f"""([names, count]) => {{ const shown = ({CARDS})();
 
 
 def show_all_cards(page, names: list[str]) -> None:
-    """Scroll down until the cards of all these templates, and no others, are there: the frontend
-    shows 24, and the next 24 where those end."""
+    """Scroll down until the cards of exactly these templates are shown: the frontend loads 24 at a
+    time."""
     page.wait_for_function(SHOWN, arg=[names, 0])
     while len(shown := page.evaluate(CARDS)) < len(names):
         page.get_by_test_id(f"template-workflow-{shown[-1]}").scroll_into_view_if_needed()
@@ -267,7 +267,7 @@ def test_a_saved_video_dropped_on_the_canvas_restores_the_graph(
 
 
 def drop(tab: Frontend, file, kind: str) -> None:
-    """Let go of a file over the canvas."""
+    """Drop a file on the canvas."""
     content = base64.b64encode(file.read_bytes()).decode()
     tab.js("""([content, name, type]) => {
         const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));

@@ -1,4 +1,4 @@
-"""Warnings and errors of nodes, read in the nodes themselves, in both renderings."""
+"""Warnings and errors of nodes are shown in the nodes themselves, in both renderings."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ pytestmark = pytest.mark.usefixtures("no_errors")
 
 @pytest.fixture
 def sampler(frontend):
-    """sampler(seed, **inputs) opens a graph whose Video Sampler has no layers in its model."""
+    """sampler(seed, **inputs) opens a graph whose Video Sampler has a model without layers."""
 
     def load(seed: int, **inputs):
-        own = seed + 1000 * (frontend.name == "nodes_2")  # Or the second run would be cached.
+        own = seed + 1000 * (frontend.name == "nodes_2")  # Otherwise the second run is cached.
         open_api(frontend, sampler_graph(model=["1", 0], frames=3, steps=1, seed=own, **inputs))
 
     return load
 
 
 def notes(frontend, kind: str) -> list[str]:
-    """All of a kind, but for what Save Video says of its frame rate."""
+    """All notes of a kind, except those of Save Video about its frame rate."""
     found = frontend.page.locator(f".videoldm-{kind}").all_inner_texts()
     return [text for text in found if not text.startswith("frame_rate")]
 

@@ -1,4 +1,4 @@
-"""After a run Load Video plays what it loaded, in both renderings."""
+"""After a run, Load Video plays what it loaded, in both renderings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("no_errors")
 
 
 def lasts(frontend, name: str, expected: float) -> list[float]:
-    """Seconds of the videos of this name that are seen, once there is the expected one."""
+    """Durations in seconds of the visible videos with this name, once the expected one is shown."""
     for _ in range(60):
         frontend.page.wait_for_timeout(250)
         found = [round(one, 2) for one in frontend.js(PLAYED.replace("NAME", f"'{name}'"))]

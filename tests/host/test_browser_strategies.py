@@ -1,4 +1,4 @@
-"""The settings of the Video Sampler's strategies, seen in the browser in both renderings."""
+"""The settings of the Video Sampler's strategies in the browser, in both renderings."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def test_sparse_first_can_be_chosen_for_the_first_segment(frontend):
 
 @pytest.mark.parametrize("workflow", ["text_to_video", "long_video", "driving_simulation"])
 def test_a_workflow_opens_as_its_twin(frontend, workflow):
-    """Values and wires of a strategy's inputs are those of the file."""
+    """Values and wires of the Video Sampler's inputs are those of the API file."""
     frontend.load(json.loads((ROOT / "workflows" / f"{workflow}.json").read_text()))
     twin = json.loads((ROOT / "workflows" / "api" / f"{workflow}.json").read_text())
     sent = frontend.prompt()
     for key, node in twin.items():
         if node["class_type"] == SAMPLER:
-            # Inputs that the node has gained since have their defaults.
+            # Inputs that the node has gained since then have their defaults.
             assert {name: sent[key]["inputs"][name] for name in node["inputs"]} == node["inputs"]
     frontend.shot(f"strategy_of_{workflow}")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_errors")
 
 @pytest.fixture
 def timeline(frontend):
-    """A node of segments, as loaded from a file."""
+    """A Long-Horizon Segments node, loaded from a workflow."""
     frontend.load(one_node("VideoLDM_LongHorizonSegments", [json.dumps(SEGMENTS)], [460, 520]))
     return Timeline(frontend)
 
@@ -43,7 +43,7 @@ class Timeline:
         return [one["prompt"] for one in self.segments]
 
     def wait_for(self, text: str) -> None:
-        """Wait until the widget holds `text`: undo loads the graph anew."""
+        """Wait until the widget holds `text`: undo reloads the graph."""
         has = """text => app.graph.getNodeById(1)?.widgets.some((w) => w.value === text)"""
         self.page.wait_for_function(has, arg=text, timeout=10_000)
         self.page.wait_for_timeout(500)
@@ -56,7 +56,7 @@ class Timeline:
             self.page.keyboard.press(key)
 
     def drag(self, index: int, start: float, by: float) -> None:
-        """Drag from a part of a segment's width, by a part of the track's."""
+        """Drag from a fraction of a segment's width, by a fraction of the track's width."""
         box, track = self.block(index).bounding_box(), self.page.locator(".videoldm-track")
         x, y = box["x"] + start * box["width"], box["y"] + box["height"] / 2
         self.page.mouse.move(x, y)

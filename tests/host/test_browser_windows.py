@@ -1,4 +1,4 @@
-"""The windows of the Video Sampler, drawn in the node in both renderings."""
+"""The Video Sampler draws its windows in the node, in both renderings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queueing and cancelling over and over leaves nothing behind."""
+"""Queueing and cancelling many runs leaks neither memory nor hooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toy_prompts import latents, nodes, sampler, saved
 
 CYCLES, SEED, GROWTH = 50, 11, 0.05
 EARLY, WITHIN = 0.4, 0.2
-"""Seconds within which a run is stopped that waits or loads models; and behind its first step."""
+"""Longest wait in seconds before a run is stopped: from queueing, and from its first step."""
 
 
 @pytest.mark.slow
@@ -28,7 +28,7 @@ def test_fifty_cancelled_runs_leave_no_memory_behind_and_the_next_is_right(comfy
     for number in range(5, 5 + CYCLES):
         cancelled(comfyui, number, moments)
         if not number % 10:
-            comfyui.clear()  # The next ones are also cancelled while models load.
+            comfyui.clear()  # The next run is also cancelled while models load.
     after, hooks = memory(comfyui, 1)
     print(f"{before / 2**20:.1f} MiB before, {after / 2**20:.1f} after {CYCLES} cycles, "
           f"{after / before - 1:+.2%}")  # fmt: skip
@@ -40,8 +40,8 @@ def test_fifty_cancelled_runs_leave_no_memory_behind_and_the_next_is_right(comfy
 
 
 def cancelled(comfyui, number: int, moments: random.Random) -> None:
-    """Queue a run that would take minutes, and stop it: every other one while it waits or loads,
-    the others while they sample."""
+    """Queue a run that would take minutes and stop it: even numbers while it waits or loads, odd
+    ones while it samples."""
     windows = strategy("sliding windows", window=3, overlap=1) if number % 3 == 1 else {}
     kind, inputs = sampler("3", steps=1000, sampler_name="ddpm", seed=number, **windows)
     prompt = comfyui.filled(nodes(n9=(kind, inputs), n11=saved("9")))
@@ -61,7 +61,7 @@ def cancelled(comfyui, number: int, moments: random.Random) -> None:
 
 
 def samples(listener) -> bool:
-    """Whether a node has told of its steps."""
+    """Whether a node has reported progress."""
     told = [one for one in listener.messages if isinstance(one, dict)]
     return any(one["type"] == "progress" for one in told)
 
@@ -72,7 +72,7 @@ def busy(comfyui) -> bool:
 
 
 def memory(comfyui, number: int) -> tuple[int, int]:
-    """Bytes of the server's process with its models unloaded, and hooks left on its U-Nets."""
+    """(bytes of the server's process with models unloaded, hooks left on its U-Nets)"""
     comfyui.clear()
     time.sleep(1)
     prompt = {"1": {"class_type": "TestMemory", "inputs": {"number": number}}}

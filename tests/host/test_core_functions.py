@@ -1,4 +1,4 @@
-"""Resizing, prompts and textual inversions against ComfyUI's functions, without a server."""
+"""Resizing, prompts and textual inversions equal ComfyUI's functions, without a server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIG = {
 
 @pytest.fixture
 def ask(tmp_path):
-    """ask(name=inputs) -> what the functions of comfyui_functions.py of these names give."""
+    """ask(name=inputs) returns the results, by name, of functions of comfyui_functions.py."""
 
     def answer(**jobs):
         job, found = tmp_path / "job.pt", tmp_path / "answer.pt"

@@ -1,4 +1,4 @@
-"""ComfyUI's own nodes on our objects and ours on its; cancelling; one run after another."""
+"""ComfyUI's nodes work on our objects and our nodes on its; cancelling; progress; bad input."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_our_video_goes_through_core_nodes_and_cores_through_ours(comfyui):
         info = open_video(shown[node][0])
         assert (info.frames, float(info.frame_rate), info.width) == (FRAMES, 8.0, 32)
     back = torch.cat(list(read_frames(shown["29"][0])))
-    # Colours are stored at half the size, brightness at the whole.
+    # Videos store colour at half the resolution, but brightness in full.
     weights = [0.2126, 0.7152, 0.0722]
     brightness = [(one @ weights).ravel() for one in (back.movedim(1, -1).double().numpy(), core)]
     assert np.corrcoef(*brightness)[0, 1] > 0.9
@@ -116,7 +116,7 @@ def test_cancel_stops_a_run_and_the_next_one_is_right(comfyui):
 
 
 def _wait_for_steps(comfyui, prompt_id: str) -> None:
-    """Wait until the prompt runs, and then until its models are surely loaded."""
+    """Wait until the prompt runs, and 3 more seconds for its models to load."""
     while not any(one[1] == prompt_id for one in comfyui.get("/queue")["queue_running"]):
         time.sleep(0.1)
     time.sleep(3)

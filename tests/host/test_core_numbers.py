@@ -1,4 +1,4 @@
-"""Core's nodes give the same numbers in the standalone host as in ComfyUI, for the same weights."""
+"""ComfyUI's nodes and their stand-ins in the standalone host give the same numbers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from videoldm.nodes.host import host
 from videoldm.nodes.host.standalone.core_sampling import SAMPLER_NAMES, SCHEDULER_NAMES
 
 SAME = 1e-4
-"""Of the spread of the values."""
+"""Relative to the standard deviation of the values."""
 SAMPLERS = [name for name in SAMPLER_NAMES if "sde" not in name]
 
 
 def compared(
     comfyui, prompt: dict, changed: dict | None = None
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """What all `saved` nodes of a prompt wrote, (in the standalone host, in ComfyUI); `changed`
-    are nodes that are others in the standalone host."""
+    """The latents (in the standalone host, in ComfyUI) of all `saved` nodes of a prompt; `changed`
+    replaces nodes in the standalone host."""
     there = latents(comfyui, prompt)
     comfyui.clear()
     prompt = prompt | (changed or {})
@@ -46,7 +46,7 @@ def assert_same(pairs: dict, names: dict[str, str]) -> None:
 
 
 def numbered(wanted: dict, begin: int = 20) -> tuple[dict, dict[str, str]]:
-    """The nodes of `wanted` (name -> node) under ids, each saved, and the ids' names."""
+    """The nodes of `wanted` (name -> node) under ids, each saved, and the names by id."""
     extra, names = {}, {}
     for k, (name, node) in enumerate(wanted.items()):
         key = str(begin + 2 * k)

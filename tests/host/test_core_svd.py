@@ -1,4 +1,4 @@
-"""ComfyUI's own loader of Stable Video Diffusion with this pack's nodes, in both hosts."""
+"""ComfyUI's loader of Stable Video Diffusion works with this pack's nodes, in both hosts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toy_prompts import saved, strategy
 FILE = "video/svd_of_core.safetensors"
 SIZE = {"width": 32, "height": 32}
 SHORT = SIZE | {"frames": 2, "steps": 4}
-"""With fewer steps, rounding at the first sigma, 700, is seen in the result."""
+"""With fewer steps, rounding at the first sigma, 700, shows in the result."""
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def file(comfyui):
 
 
 def test_cores_loader_gives_a_model_that_our_nodes_move_an_image_with(comfyui, file):
-    """MODEL (1) and VAE are core's; 5, our loader's, has the image encoder, too."""
+    """MODEL and VAE come from ComfyUI's loader (1), the image encoder from ours (5)."""
     long = {"frames": 3} | strategy("prediction", window=2, context_frames=1)
     start = {"clip_vision": ["5", 2], "vae": ["1", 2], "image": ["2", 0]}
     empty = {"clip_vision": ["5", 2], "init_image": ["2", 0], "vae": ["1", 2], "video_frames": 2,

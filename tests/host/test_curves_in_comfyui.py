@@ -1,4 +1,4 @@
-"""Curves in ComfyUI: its samplers' steps, its CURVE, and the same latents in both hosts."""
+"""Curves in ComfyUI follow its samplers' steps, take its CURVE, and give the same in both hosts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ONCE = ["euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "lcm", "ddim", "
 TWICE = ["heun", "dpm_2", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde", "heunpp2",
          "exp_heun_2_x0", "seeds_2"]  # fmt: skip
 SAME = 1e-4
-"""Of the spread of latents."""
+"""Relative to the standard deviation of latents."""
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +35,14 @@ def found(toy_family):
 
 @pytest.mark.parametrize("name", [*ONCE, *TWICE])
 def test_a_step_of_comfyuis_samplers_is_a_step(found, name):
-    """A callback comes behind the first evaluation of its step; what follows belongs to it, too."""
+    """A step's callback follows its first evaluation; later evaluations may belong to it, too."""
     events = found["steps"][name]
     told = [event[1] for event in events if event[0] == "evaluated"]
     print(name, told)
     assert {event[2] for event in events if event[0] == "evaluated"} == {STEPS}
     assert sorted(set(told)) == list(range(STEPS))
     assert told == sorted(told)
-    if name == "uni_pc":  # Its callback comes before the evaluation.
+    if name == "uni_pc":  # Its callback precedes the evaluation.
         return
     for before, event in zip(events, events[1:], strict=False):
         if event[0] == "reported":
@@ -119,7 +119,7 @@ PATHS = {
 
 @pytest.fixture(scope="module")
 def loras(comfyui):
-    """Files of LoRAs for the toy model of the server."""
+    """Write LoRA files for the server's toy model."""
     folder = comfyui.base / "models" / "loras"
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(("one", "two")):
@@ -149,7 +149,7 @@ def saved_all(*keys: str) -> dict:
 
 
 def test_a_lora_of_constant_strength_is_as_if_it_were_merged(comfyui, loras):
-    """On the image model and on the video model, alone and two together, in both hosts."""
+    """On the image model and the video model, one LoRA and two, in both hosts."""
     extra = dict(
         n20=lora("3"), n21=merged("3"), n22=lora("1"), n23=merged("1"),
         n24=lora("20", "two", strength=-0.4), n25=merged("21", "two", -0.4),
@@ -180,7 +180,7 @@ def test_a_lora_over_frames_and_steps_is_the_same_in_both_hosts(comfyui, loras):
 
 
 def test_frames_of_a_lora_are_the_image_models_of_their_strengths(comfyui, loras):
-    """KSampler on the image model: every frame as if its own strength were merged."""
+    """KSampler on the image model: each frame as if the LoRA were merged at its strength."""
     strengths = {0: 0.0, 3: 0.6, 5: 1.0}
     extra = dict(
         n20=curve("[[0, 0], [5, 1]]", "frames", interpolation="linear"),
@@ -198,7 +198,7 @@ def test_frames_of_a_lora_are_the_image_models_of_their_strengths(comfyui, loras
 
 
 def test_windows_of_core_count_frames_absolutely(comfyui, loras):
-    """Windows of a model without temporal layers change nothing, whatever the frames' strengths."""
+    """Without temporal layers, windows change nothing, even if the strength varies over frames."""
     extra = dict(
         n20=curve("[[0, 0], [5, 1]]", "frames"), n21=lora("1", curve=["20", 0]),
         n22=windows("21", 4, 2), n30=ksampler("21"), n31=ksampler("22"),
@@ -209,11 +209,11 @@ def test_windows_of_core_count_frames_absolutely(comfyui, loras):
 
 
 # --------------------------------------------------------------------------------------------------
-# Windows, and other values than curves.
+# Windows, and values that are not curves.
 
 
 def test_layers_go_by_absolute_frames_in_every_window(comfyui):
-    """Off from frame 3 on: there every window is the image model, bit for bit."""
+    """From frame 3 on the layers are off, and every window is exactly the image model."""
     parts = strategy("sliding windows", window=3, overlap=0)
     extra = dict(
         n18=curve("[[0, 0.5], [3, 0]]", "frames", interpolation="hold"), n19=curved(curve="18"),
@@ -228,7 +228,8 @@ def test_layers_go_by_absolute_frames_in_every_window(comfyui):
     pairs = compared(comfyui, nodes(**extra, **saved_all(*keys)))
     for host in (0, 1):
         found = {key: pairs[key][host] for key in keys}
-        # Ours takes the layers' noise also where they are off; there half of them is as much.
+        # Our sampler draws the layers' shared noise even where they are off, so that its reference
+        # (34) has the layers too, at half strength before frame 3.
         for curved_, off, whole in (("30", "31", "32"), ("33", "34", "35")):
             assert torch.equal(found[curved_][3:], found[off][3:])
             assert torch.equal(found[curved_][:3], found[whole][:3])
@@ -251,7 +252,7 @@ def test_numbers_and_masks_are_curves_in_comfyui(comfyui):
 
 
 def test_every_lora_key_that_comfyui_knows_is_known(found):
-    """Of Stable Diffusion 1.5 and XL, on the meta device."""
+    """For Stable Diffusion 1.5 and XL, on the meta device."""
     print(found["keys"])
     for family, (known, unknown) in found["keys"].items():
         assert known > 500, family

@@ -1,4 +1,4 @@
-"""Latents that stay where they were made, for as long as a LATENT is what it was."""
+"""Latents stay on their device between stages as long as no other node changes the LATENT."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from videoldm.nodes.host.device_cache import KEY, cached_or_moved, latent_with_cache
 
-# The meta device stands for the accelerator: what comes back from main memory is another tensor.
+# The meta device stands in for main memory, so that a tensor taken from there is a different one.
 THERE, HERE = torch.device("meta"), torch.device("cpu")
 PLENTY = 1e9
 

@@ -1,4 +1,4 @@
-"""ComfyUI refuses wrong numbers when a prompt is queued, and warns of what looks wrong in a run."""
+"""ComfyUI refuses invalid values when a prompt is queued, and warns during a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toy_prompts import inject, ksampler, nodes, sampler
 
 
 def answer(comfyui, prompt: dict) -> dict[str, list[str]]:
-    """What ComfyUI says of each node of a prompt that it refuses."""
+    """The error details of each node of a prompt that ComfyUI refuses."""
     with pytest.raises(RunFailed) as caught:
         comfyui.queue(prompt)
     errors = json.loads(str(caught.value))["node_errors"]

@@ -1,5 +1,5 @@
-"""Temporal layers in Stable Diffusion 1.5 of full size, as ComfyUI's own loader gives it, against
-this project's own."""
+"""Temporal layers in full-size Stable Diffusion 1.5, loaded by ComfyUI, give the same latents as in
+the standalone host."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from standalone_nodes import standalone_nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_size]
 FRAMES, SIDE, STEPS = 8, 64, 3
-"""Of the video; the side in pixels, which are 8 latent positions."""
+"""SIDE is in pixels: 8 latent positions."""
 RELATIVE = 1e-3
 GIGABYTES = 12
 NAMES = SimpleNamespace(checkpoint="sd15.safetensors", layers="sd15_layers.safetensors",
@@ -24,7 +24,7 @@ NAMES = SimpleNamespace(checkpoint="sd15.safetensors", layers="sd15_layers.safet
 
 @pytest.fixture(scope="module")
 def files(comfyui):
-    """Random weights under published names, in the server's folders; removed afterwards."""
+    """Files of random weights in the server's folders, removed afterwards."""
     full_size_files.require_memory(GIGABYTES)
     models = comfyui.base / "models"
     written = {
@@ -50,7 +50,7 @@ def standalone(comfyui, files):
 
 
 def graph(*, lora: bool = False) -> dict:
-    """A prompt of core's loaders around our injection, which saves its latents."""
+    """A prompt that injects our layers between ComfyUI's nodes and saves the latents."""
     nodes = {
         "1": ("CheckpointLoaderSimple", {"ckpt_name": NAMES.checkpoint}),
         "2": ("VideoLDM_LoadTemporalLayers", {"layers": NAMES.layers}),
@@ -81,7 +81,7 @@ def latents(comfyui, prompt: dict) -> torch.Tensor:
 
 
 def prepared(call, *, lora: bool):
-    """Model, positive and negative of the standalone host, as in `graph`."""
+    """The model and prompts of `graph` in the standalone host."""
     model, clip, _ = call("CheckpointLoaderSimple", ckpt_name=NAMES.checkpoint)
     if lora:
         model, clip = call("LoraLoader", model=model, clip=clip, lora_name=NAMES.lora,
@@ -102,7 +102,7 @@ def ksampled(call, inputs: dict) -> torch.Tensor:
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The largest difference over the spread of the values."""
+    """The largest difference, relative to the standard deviation of `b`."""
     found = float((a - b).abs().max() / b.std())
     print(f"latents {list(a.shape)}: relative distance {found:.2e}")
     return found

@@ -1,4 +1,5 @@
-"""Stable Diffusion 1.5 and a ControlNet of full size, loaded part by part by core's nodes."""
+"""Full-size Stable Diffusion 1.5, a ControlNet and motion modules, loaded part by part by ComfyUI's
+nodes, give the same latents in both hosts."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from videoldm.core.networks.sites import SD1
 pytestmark = [pytest.mark.slow, pytest.mark.full_size]
 GIGABYTES = 14
 SAME = 1e-4
-"""Of the spread of the values."""
+"""Relative to the standard deviation of the values."""
 PREFIXES = {
     "diffusion_models": "model.diffusion_model.",
     "text_encoders": "cond_stage_model.transformer.",
@@ -27,7 +28,7 @@ PREFIXES = {
 
 @pytest.fixture(scope="module")
 def files(comfyui):
-    """Random weights under published names, in the server's folders; removed afterwards."""
+    """Files of random weights in the server's folders, removed afterwards."""
     full_size_files.require_memory(GIGABYTES)
     models, whole = comfyui.base / "models", comfyui.base / "whole.safetensors"
     full_size_files.write_published("sd15_single_file", whole)
@@ -56,7 +57,7 @@ def _written(path, state):
 
 
 def published_controlnet() -> dict[str, torch.Tensor]:
-    """Random weights under the names of the published ControlNets of Stable Diffusion 1.5."""
+    """Random weights under the keys of the published ControlNets for Stable Diffusion 1.5."""
     config = {k: v for k, v in SPECS["stable diffusion 1"].unet.items() if k != "up_block_types"}
     with torch.device("meta"):
         shapes = ControlNetModel.from_config(config).state_dict()
@@ -104,7 +105,7 @@ def test_parts_loaded_by_core_nodes_give_the_same_latents(comfyui, files):
 
 @pytest.fixture(scope="module")
 def motion(files):
-    """A motion module and its adapter, a LoRA of the image model, under their published names."""
+    """A motion module and its adapter, a LoRA for the image model, under their published keys."""
     named = {
         "videoldm/v3_sd15_mm.ckpt": "animatediff_v3_sd15_mm",
         "loras/v3_adapter.safetensors": "animatediff_v3_sd15_adapter",

@@ -1,4 +1,4 @@
-"""Guidance and ControlNets over frames and steps: numbers, frames alone, and both hosts alike."""
+"""Guidance and ControlNet strength over frames and steps, per frame, and alike in both hosts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_guidance_over_frames_and_steps_is_the_same_in_both_hosts(comfyui):
 
 
 def test_every_frame_has_its_own_cfg(comfyui):
-    """On the image model, whose frames know nothing of each other."""
+    """On the image model, whose frames are independent of each other."""
     extra = dict(
         n20=curve("[[0, 0.5], [5, 1.5]]", "frames", interpolation="linear"),
         n21=guided("1", "20"), n30=ksampler("21", cfg=4.0), n31=sampler("21", cfg=4.0),
@@ -77,7 +77,7 @@ def test_the_order_of_other_nodes_of_guidance_does_not_matter(comfyui):
 
 
 def test_guidance_that_rises_over_the_frames_keeps_rising(comfyui):
-    """Core's own takes numbers alone; a curve of the same ramp over it is the ramp twice."""
+    """A Guidance Curve on top of ComfyUI's linear guidance multiplies both ramps."""
     extra = dict(
         n20=curve("[[0, 0.25], [5, 1]]", "frames", interpolation="linear"), n21=guided("1", "20"),
         n22=("VideoLinearCFGGuidance", {"model": ["1", 0], "min_cfg": 1.0}),
@@ -97,13 +97,13 @@ def test_guidance_that_rises_over_the_frames_keeps_rising(comfyui):
 
 
 def controlled(key: str, points: str, **more) -> tuple[str, dict]:
-    """A ControlNet's prompts, whose strength is multiplied with the curve of node `points`."""
+    """Prompts of node `key`, with ControlNet strength multiplied by the curve of node `points`."""
     values = {"positive": [key, 0], "negative": [key, 1], "curve": [points, 0], **more}
     return "VideoLDM_ControlNetStrength", values
 
 
 def hinted(comfyui) -> dict:
-    """A ControlNet (16) with an image per frame (17), and at half its strength (18)."""
+    """A ControlNet (16) with an image per frame (17), and at half strength (18)."""
     folder = comfyui.base / "models" / "controlnet"
     folder.mkdir(exist_ok=True)
     images = torch.randn(6, 4, 8, 8, generator=torch.Generator().manual_seed(4))
@@ -155,7 +155,7 @@ def test_a_constant_curve_of_a_controlnet_is_its_strength(comfyui):
 
 
 def test_every_frame_has_its_own_strength_of_a_controlnet(comfyui):
-    """On the image model: in KSampler, and in windows of our sampler by absolute number."""
+    """KSampler on the image model: each frame as if the ControlNet had its strength."""
     extra = hinted(comfyui) | dict(
         n20=curve("[[0, 0.5], [3, 1], [5, 0]]", "frames", interpolation="hold"),
         n22=controlled("17", "20"), n30=ksampler("1", **by("22")),

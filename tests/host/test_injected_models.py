@@ -1,4 +1,4 @@
-"""What ComfyUI and other packs do to models, done to one that temporal layers are in."""
+"""Models with temporal layers support what ComfyUI and other packs do to models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from videoldm.core.networks.temporal_layers_spec import layout_from_dict
 from videoldm.core.weights.checkpoints import Header, read_header, save
 
 SAME = 1e-3
-"""Of the values' spread: two ways to the same numbers."""
+"""Relative to the standard deviation: the same numbers are computed in two ways."""
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -273,7 +273,7 @@ def test_a_run_is_the_same_after_another_with_other_settings(comfyui, node, unlo
 
 
 def test_memory_management_knows_models_and_can_make_them_anew(comfyui):
-    # Of a seed that no other test has: what is cached is not sampled again, nor its models loaded.
+    # A seed that no other test has: for cached outputs, no model would be loaded.
     prompt = nodes(
         n9=sampler("3", seed=275),
         n21=("TestReport", {"model": ["3", 0], "clip": ["1", 1], "vae": ["10", 0],

@@ -1,10 +1,10 @@
-"""Prompts, masks, hints and what other packs' layers are told, by absolute frame whatever the
-window, for ComfyUI's sampler and ours."""
+"""Prompts, masks, hints and other packs' layers follow absolute frames in every window, in
+ComfyUI's sampler and ours."""
 
 from __future__ import annotations
 
 SAME = 1e-3
-"""Of the spread of latents."""
+"""Relative to the standard deviation of latents."""
 WINDOWS = [list(range(start, start + 4)) for start in (0, 2, 4, 6)]
 
 
@@ -29,7 +29,7 @@ def test_our_windows_give_each_frame_its_own_conditions(inside):
 
 
 def test_other_packs_layers_are_told_the_frames(inside):
-    """As AnimateDiff packs tell them: numbers of the frames, and a length that they lie within."""
+    """As in AnimateDiff packs: indices of the frames, and a video length above all of them."""
     found = inside["frames_of_others"]
     assert {tuple(one[0]) for one in found["core's"]} == {tuple(range(10))}
     for name in ("core's, in windows", "ours, in windows"):

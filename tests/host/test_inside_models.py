@@ -1,4 +1,4 @@
-"""What later versions of ComfyUI do to models, done to ours; see inside_models.py."""
+"""Our models survive what later versions of ComfyUI do to models; see inside_models.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FIXED = {
     "StreamedVideo.get_stream_source", "VideoLDMConfig.inpaint_model",
     "VideoLDMLatents.process_in", "VideoLDMLatents.process_out",
 }  # fmt: skip
-"""Overrides that are a getter, or of one tensor."""
+"""Overrides that are getters or take a single tensor."""
 
 
 def test_the_same_checkpoint_with_and_without_noise_levels_of_its_own(inside):
@@ -26,7 +26,7 @@ def test_levels_that_layers_bring_to_a_model_of_comfyui_stay(inside):
     found = inside["brought_levels_of_core_models"]
     assert found["theirs"] == 2 and found["buffers"] == 0
     assert found["kept"] and found["kind"] and found["copied"]
-    # Betas 1e-4 .. 2e-2 in a line: sigma 0.5 after 145 steps, 3 after 476.
+    # Linear betas 1e-4 .. 2e-2: sigma is 0.5 after 145 steps and 3 after 476.
     assert found["timesteps"] == [144, 475]
 
 

@@ -1,4 +1,4 @@
-"""OPTICAL_FLOW of ComfyUI, ours and its own; see inside_optical_flow.py."""
+"""Our OPTICAL_FLOW works in ComfyUI's nodes and its own in ours; see inside_optical_flow.py."""
 
 from __future__ import annotations
 

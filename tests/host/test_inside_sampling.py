@@ -1,11 +1,11 @@
-"""What our samplers do inside of ComfyUI: a call of its guider per clip, and nothing left over."""
+"""Our sampling in ComfyUI calls its guider once per segment and leaves nothing behind."""
 
 from __future__ import annotations
 
 import pytest
 
 SAME = 1e-4
-"""Of the spread of the values."""
+"""Relative to the standard deviation of the values."""
 
 
 @pytest.mark.parametrize(("strategy", "clips", "evaluations"), [

@@ -1,4 +1,4 @@
-"""Our VIDEO as later versions of ComfyUI call it; see inside_video.py."""
+"""Our VIDEO supports the calls of later versions of ComfyUI; see inside_video.py."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""LaVie's workflows with models of full size: ComfyUI's queue against `videoldm run`; and image
-models and upsamplers in diffusers folders against the same in single files."""
+"""LaVie's workflows at full size give the same frames in ComfyUI and in `videoldm run`, and models
+in diffusers folders give the same latents as in single files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toy_prompts import distance, ksampler, latents, saved
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_size]
 GIGABYTES = 16
-SAME = 1e-3  # of the values' spread
+SAME = 1e-3  # relative to the standard deviation of the values
 FILES = {
     "checkpoints/sd-v1-4.ckpt": ("sd15_single_file", "state_dict"),
     "checkpoints/x4-upscaler-ema.safetensors": ("sd_x4_upscaler_single_file", None),
@@ -28,7 +28,7 @@ SMALL = {"5": {"width": 64, "height": 64, "frames": 2, "steps": 2}, "9": {"steps
 
 @pytest.fixture(scope="module")
 def files(comfyui):
-    """Random weights under published names, in the server's folders; removed afterwards."""
+    """Files of random weights in the server's folders, removed afterwards."""
     full_size_files.require_memory(GIGABYTES)
     models = comfyui.base / "models"
     for name, (manifest, within) in FILES.items():
@@ -39,7 +39,7 @@ def files(comfyui):
         (models / name).unlink()
 
 
-# Together these have every stage; all stages at once need more memory than many machines have.
+# Both together have every stage; all at once needs more memory than many machines have.
 @pytest.mark.parametrize("option", [2, 3])
 def test_a_workflow_gives_the_same_frames_in_both_hosts(comfyui, headless, files, option):
     name = f"lavie_text_to_video_option_{option}.json"
@@ -51,7 +51,7 @@ def test_a_workflow_gives_the_same_frames_in_both_hosts(comfyui, headless, files
 
 @pytest.fixture(scope="module")
 def folders(files):
-    """The image model and the upsampler of `files` as folders in models/diffusers."""
+    """Write the image model and the upsampler of `files` as folders in models/diffusers."""
     for name, folder in FOLDERS.items():
         full_size_files.write_folder(files / name, files / "diffusers" / folder)
 
@@ -72,7 +72,7 @@ def sampled(model: str) -> dict:
 
 
 def enlarged(upsampler: str) -> dict:
-    """A prompt that enlarges two frames with an upsampler and codes them again."""
+    """A prompt that upsamples two frames, decodes them and encodes them again."""
     settings = {"steps": 1, "cfg": 2.0, "noise_level": 20, "chunk": 2, "overlap": 0}
     wires = {"model": ["1", 0], "positive": ["4", 0], "negative": ["5", 0], "images": ["7", 0]}
     clip = {"file": "rendered: shapes", "count": 2, "width": 64, "height": 64}

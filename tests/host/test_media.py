@@ -1,4 +1,4 @@
-"""Media in ComfyUI: sound between its nodes and ours, containers that are offered, deep images."""
+"""Media in ComfyUI: sound between its nodes and ours, containers, 16-bit images, and previews."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ RATE = 16_000
 
 
 def prompt(**nodes: tuple[str, dict]) -> dict:
-    """Nodes in the API format; names are ids behind a letter n."""
+    """A prompt in API form; names are ids with the prefix n."""
     return {name[1:]: {"class_type": kind, "inputs": inputs}
             for name, (kind, inputs) in nodes.items()}  # fmt: skip
 
 
 def clip(path):
-    """Four seconds at 4 frames a second; the level of the sound tells the second."""
+    """Four seconds at 4 frames per second; the level of the sound encodes the second."""
     level = (torch.arange(4 * RATE) // RATE + 1).float()[None] / 10
     frames = torch.rand(16, 3, 32, 32) * 2 - 1
     return write_video(path, [frames], frame_rate=4, audio=AudioClip(level, RATE)).path
@@ -98,7 +98,7 @@ def load(**given):
 
 
 def test_a_part_by_time_goes_lazily_into_every_format(comfyui):
-    """From the output video alone, at another rate, forwards and backwards."""
+    """From the output video only, at another frame rate, with ping-pong."""
     clip(comfyui.base / "input" / "sound.mp4")
     formats = ("mp4", "mp4 (H.265)", "webm (AV1)", "mov (ProRes 4444)", "webp", "apng", "gif")
     nodes = {f"n{n}": save(f"part{n}", format=one, video=["1", 5], frame_rate=8.0)
@@ -134,7 +134,7 @@ def test_wrong_times_are_refused_when_a_prompt_is_queued(comfyui):
 
 
 def previewed(comfyui, history, node: str = "1"):
-    """The video that a Load Video shows of what it loaded, or None."""
+    """The file in which Load Video shows what it loaded, or None."""
     if node not in history["outputs"]:
         return None
     output = history["outputs"][node]
@@ -149,7 +149,7 @@ def pictures(path):
 
 @pytest.mark.parametrize("how", ["frames", "video only"])
 def test_the_preview_is_what_was_loaded(comfyui, how):
-    """Frame by frame, at its rate and with its sound, for selections of every kind."""
+    """The preview has the same frames, rate and sound, for every kind of selection."""
     whole = pictures(clip(comfyui.base / "input" / "sound.mp4"))
     back = [*range(6), *range(4, 0, -1)]
     trimmed = {"trim": {"start_time": 1, "duration": 2}}

@@ -1,4 +1,4 @@
-"""Motion LoRAs through the nodes: as if merged, over frames and steps, in both hosts."""
+"""Motion LoRAs through the nodes act as if merged, vary over frames and steps, in both hosts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STRENGTH = 0.7
 
 @pytest.fixture(scope="module")
 def files(comfyui):
-    """Motion modules for the toy model of the server, a LoRA for them, and both merged."""
+    """Write motion modules for the server's toy model, a LoRA for them, and both merged."""
     layout = UNetLayout(channels=(32, 32), layers=1, depths=(0, 1))
     config = toy_config("v2", layout=layout, heads=8, norm_groups=32)
     state, lora = toy_state(config), toy_lora(config)
@@ -71,14 +71,14 @@ def test_motion_loras_over_frames_and_steps_add_up_in_both_hosts(comfyui, files)
     pairs = compared(comfyui, nodes(**extra, **saved_all("30", "31", "32")))
     far = {key: distance(*pair) for key, pair in pairs.items()}
     print(far)
-    # Heun's steps evaluate the network twice, and both updates round in every layer.
+    # Heun evaluates the network twice per step, and both weight updates round in every layer.
     assert max(far.values()) < 3 * SAME
 
 
 def test_what_stands_beside_is_managed_and_can_be_made_anew(comfyui, files):
     extra = dict(
         n2=layers("plain"), n12=motion_lora("2"), n13=inject(layers="12"),
-        n30=ksampler("13", seed=276),  # of no other test: what is cached loads no models
+        n30=ksampler("13", seed=276),  # of no other test: cached outputs load no models
         n41=("TestReport", {"model": ["13", 0], "after": ["30", 0]}),
     )  # fmt: skip
     (told,) = comfyui.run(comfyui.filled(nodes(**extra)))["outputs"]["41"]["text"]

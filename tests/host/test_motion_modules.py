@@ -1,4 +1,4 @@
-"""Motion modules in ComfyUI: the originals' forward passes, and core's KSampler on a toy model."""
+"""Motion modules in ComfyUI's U-Net match the originals, and its KSampler the standalone host."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from golden_cases import discover  # noqa: E402
 from test_core_numbers import compared  # noqa: E402
 
 FORWARD = 1e-5
-"""Of the largest value; asked for are 1e-4."""
+"""Relative to the largest value; the target is 1e-4."""
 SAME = 1e-4
-"""Of the spread of latents."""
+"""Relative to the standard deviation of latents."""
 ALL = [one for one in discover() if one.family == "animatediff"]
 CASES = [one for one in ALL if one.kind.startswith("mm_")]
 STEERED = [one for one in ALL if one.kind in ("sparsectrl", "cameractrl")]
@@ -29,7 +29,7 @@ RUNS = {
     "sparsectrl": {"main", "single", "half", "none", "noisy_input", "no_controlnet"},
     "cameractrl": {"main", "half_scale", "zero_merge"},
 }
-"""Of a case, those that the nodes can ask for."""
+"""The runs of each kind of case that the nodes can express."""
 
 
 def name_of(case):
@@ -69,7 +69,7 @@ def test_steered_modules_in_comfyuis_unet_give_what_the_originals_give(steered, 
 
 @pytest.fixture(scope="module")
 def modules(comfyui):
-    """Files of motion modules for the toy model of the server."""
+    """Write files of motion modules for the server's toy model."""
     layout = UNetLayout(channels=(32, 32), layers=1, depths=(0, 1))
     folder = comfyui.base / "models" / "videoldm" / "motion"
     folder.mkdir(parents=True, exist_ok=True)

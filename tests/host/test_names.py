@@ -1,4 +1,4 @@
-"""Names of files in ComfyUI: inputs of any folder, prefixes, and what a stopped run leaves."""
+"""File names in ComfyUI: inputs of any folder, prefixes, and the file of a cancelled save."""
 
 from __future__ import annotations
 
@@ -90,6 +90,6 @@ def _messages(listener: Listener) -> list[dict]:
 
 
 def _saving(listener: Listener) -> bool:
-    """Whether two chunks were decoded, of which the first is in the file by then."""
+    """Whether two chunks have been decoded, so that the first is already in the file."""
     return any(one["type"] == "progress" and one["data"]["node"] == "2" and
                4 <= one["data"]["value"] < 61 for one in _messages(listener))  # fmt: skip

@@ -1,7 +1,6 @@
-"""Temporal layers whose weights stay behind when a host offloads them (no ComfyUI needed).
+"""Temporal layers run while their weights are offloaded to the CPU (no ComfyUI needed).
 
-The meta device stands for the accelerator: whatever meets it from the CPU without being moved is an
-error there as it is on a GPU.
+The meta device stands in for the accelerator: mixing it with CPU tensors is an error, as on a GPU.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Embedding(nn.Embedding):
 
 OPS = SimpleNamespace(Linear=Linear, Conv2d=Conv2d, Conv3d=Conv3d, GroupNorm=GroupNorm,
                       LayerNorm=LayerNorm, Embedding=Embedding)  # fmt: skip
-"""Layers that take their weights to where their input is, as ComfyUI's do."""
+"""Layers that move their weights to the device of their input, as ComfyUI's do."""
 
 
 @pytest.mark.parametrize(

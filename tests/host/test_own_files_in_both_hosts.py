@@ -1,4 +1,4 @@
-"""Files of models in ComfyUI: the chosen one is loaded, and a part that is missing is named."""
+"""ComfyUI loads the chosen model file, and errors name a missing part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from videoldm.core.families.stable_diffusion_keys import unet_to_ldm
 from videoldm.core.weights.checkpoints import read_header, read_state, save
 
 SAME = 1e-3
-"""Of the values' spread: two ways to the same numbers."""
+"""Relative to the standard deviation: the same numbers are computed in two ways."""
 
 
 def test_the_chosen_one_of_two_models_in_a_folder_is_loaded_as_standalone(comfyui, standalone):
@@ -28,13 +28,13 @@ def test_the_chosen_one_of_two_models_in_a_folder_is_loaded_as_standalone(comfyu
     model, clip, _ = standalone("VideoLDM_LoadImageModel", model="toy/second.safetensors")
     prompts = {"positive": standalone("CLIPTextEncode", clip=clip, text="a red circle")[0],
                "negative": standalone("CLIPTextEncode", clip=clip, text="")[0]}  # fmt: skip
-    # The prompts of node 4 and 5 are the first model's, whose text encoder is the same.
+    # Nodes 4 and 5 encode with the first model's text encoder, which is the same.
     own = standalone("VideoLDM_VideoSampler", model=model, **prompts, **SETTINGS)[0]["samples"]
     assert distance(found["52"], own) < SAME
 
 
 def test_a_unet_alone_loads_and_what_is_missing_is_named(comfyui):
-    """At the full size of Stable Diffusion 1, which ComfyUI knows by its shapes, of zeros."""
+    """With zeros at the full size of Stable Diffusion 1, which ComfyUI detects by shapes."""
     spec = sd.SPECS["stable diffusion 1"]
     shapes = unet_to_ldm(build_unet(spec.unet).state_dict(), spec.layout)
     state = {sd.UNET + k: torch.zeros(v.shape, dtype=torch.float16) for k, v in shapes.items()}

@@ -1,4 +1,4 @@
-"""The pack in ComfyUI: it loads in no time, and everything is listed."""
+"""The pack loads quickly in ComfyUI, which lists all of its nodes, templates and models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from comfyui_server import PACK, ROOT
 from videoldm.nodes import NODES
 
 IMPORT_WITHIN = 0.3
-"""Seconds, on a machine that has nothing else to do."""
+"""Seconds, on an idle machine."""
 
 
 def test_pack_is_imported_in_no_time(comfyui):

@@ -1,4 +1,4 @@
-"""LaVie's networks at toy size, as MODELs of ComfyUI's against this project's own."""
+"""LaVie's networks at toy size give the same latents in ComfyUI as in the standalone host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from toy_prompts import SETTINGS, distance, given, ksampler, latents, nodes, sam
 from videoldm.nodes.choices import AS_PUBLISHED
 
 SAME, TEXT = 1e-3, 32
-"""Of the values' spread; the width of the toy family's prompts."""
+"""SAME is relative to the standard deviation; TEXT is the width of the toy family's prompts."""
 
 
 @pytest.fixture(scope="module")

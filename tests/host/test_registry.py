@@ -1,4 +1,4 @@
-"""What the registry and those who review packs ask for (no ComfyUI needed)."""
+"""The pack meets the rules of ComfyUI's registry and of its reviewers (no ComfyUI needed)."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ NETWORK = {
 }  # fmt: skip
 GONE = {"torchaudio"}
 PROGRAMS = {"subprocess", "multiprocessing", "pty"}
-# `videoldm evaluate` starts the programs that its user names, `videoldm train family` renders clips
+# `videoldm evaluate` starts programs that the user names, and `videoldm train family` renders clips
 # in worker processes; no node does either.
 RUNS_PROGRAMS = {"core/evaluation/programs.py", "core/training/family/clips.py"}
-# Asks whether somebody listens at the address that `videoldm run --ray` was given.
+# Checks whether a cluster listens at the address given to `videoldm run --ray`.
 JOINS_A_CLUSTER = {"nodes/host/distributed/cluster.py"}
 UNPICKLERS = {"load", "loads", "Unpickler", "dump", "dumps"}
 ROUTES = {"get", "post", "put", "patch", "delete", "route", "add_routes", "add_static"}
 
 
 def calls_and_imports(path: Path) -> Iterator[tuple[ast.AST, str]]:
-    """Every call with the dotted name of what is called, and every import with the module's."""
+    """Every call with the dotted name of its function, and every import with its module."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
             yield node, ast.unparse(node.func)
@@ -127,7 +127,7 @@ def test_the_project_is_described_as_the_registry_wants_it():
 
 @pytest.fixture(scope="module")
 def is_left_out():
-    """Whether .comfyignore keeps a path out of the registry's archive."""
+    """is_left_out(path): whether .comfyignore excludes a path from the registry's archive."""
     lines = (ROOT / ".comfyignore").read_text().split("\n")
     patterns = [one for one in lines if one and not one.startswith("#")]
 
@@ -181,7 +181,7 @@ def test_ids_of_nodes_have_the_prefix_of_the_pack():
 
 
 def test_comfy_cli_finds_nothing_wrong_and_packs_what_runs(tmp_path, is_left_out):
-    """`comfy node pack` validates first; neither asks the registry."""
+    """`comfy node pack` validates before it packs, and does not contact the registry."""
     comfy, git = shutil.which("comfy"), shutil.which("git")
     if comfy is None or git is None:
         pytest.skip("comfy-cli is not installed")

@@ -1,5 +1,4 @@
-"""Finished chunks inside ComfyUI: taken by the next run of the same prompt, under the same keys as
-without it."""
+"""ComfyUI reuses the cached chunks of earlier runs, under the same keys as without ComfyUI."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ NAMES = {
     "embedded: prediction": "toy/prediction.safetensors",
     "embedded: interpolation": "toy/interpolation.safetensors",
 }
-"""Of the toys in the server's models folder, for those that come with the pack."""
+"""The toy file in the server's models folder for each embedded model."""
 
 
 def of_toys(flow: dict) -> dict:
@@ -38,15 +37,15 @@ def chunks(base: Path) -> set[Path]:
 
 
 def graphs(base: Path) -> set[tuple[str, str]]:
-    """The node of each run and the key of its graph."""
+    """(node, key of its graph) of each stored run."""
     told = [json.loads(path.read_text()) for path in base.glob(f"{RUNS}/*/run.json")]
     return {(one["node"], one["graph"]) for one in told}
 
 
 @pytest.fixture
 def run(comfyui):
-    """run(flow) queues a workflow when ComfyUI has forgotten everything, and returns the video and
-    the number of chunks that were made."""
+    """run(flow) clears ComfyUI's caches, queues a workflow, and returns (the video's bytes, the
+    number of chunks computed)."""
 
     def call(flow):
         comfyui.clear()
@@ -79,7 +78,7 @@ def test_every_stage_that_makes_frames_takes_its_own(run, name):
 
 
 def executed(server, flow) -> list[str]:
-    """The ids of the nodes that ran, when ComfyUI had forgotten everything."""
+    """The ids of the nodes that run after ComfyUI's caches were cleared."""
     server.clear()
     listener = Listener(server)
     server.wait(server.queue(of_toys(flow), listener.client))
@@ -108,7 +107,7 @@ def test_nothing_is_loaded_for_stages_that_are_finished(comfyui, name, needed):
 @pytest.mark.slow
 def test_a_server_that_is_killed_goes_on_when_the_workflow_is_queued_again(run, mortal_comfyui):
     flow, server = flows()["prediction"], mortal_comfyui
-    flow["7"]["inputs"]["seed"] = 8  # Nothing of it is there from other tests.
+    flow["7"]["inputs"]["seed"] = 8  # No other test has cached chunks of it.
     expected, made = run(flow)
     server.queue(of_toys(flow))
     until = time.monotonic() + 300
@@ -121,7 +120,7 @@ def test_a_server_that_is_killed_goes_on_when_the_workflow_is_queued_again(run, 
     (file,) = server.files(server.run(of_toys(flow)))
     assert file.read_bytes() == expected
     assert len(chunks(server.base)) == made
-    # What is written again is another file under the same name.
+    # Rewriting a chunk would give it another inode.
     assert {path: path.stat().st_ino for path in finished} == finished
     there = [path for path in file.parent.iterdir() if path.is_file()]
     assert there == [file], "what the killed run had begun is gone"

@@ -1,4 +1,4 @@
-"""SparseCtrl, CameraCtrl and keyframe images by the same nodes in both hosts, on a toy model."""
+"""SparseCtrl, CameraCtrl and keyframe images give the same latents in both hosts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from test_core_numbers import compared
 from toy_prompts import FRAMES, MODEL, SIDE, distance, ksampler, nodes, sampler, saved
 
 SAME = 1e-4
-"""Of the spread of latents."""
+"""Relative to the standard deviation of latents."""
 WINDOWS = strategy("sliding windows", window=4, overlap=2)
 
 
@@ -28,7 +28,7 @@ def test_workflows_give_the_same_latents_in_both_hosts(comfyui, files, name):
         prompt[f"9{key}"] = {"class_type": kind, "inputs": inputs}
     for key, node in prompt.items():
         if node["class_type"] == "ControlNetLoader":
-            # ComfyUI's own reader knows published sizes alone.
+            # ComfyUI's loader only detects published sizes.
             file = comfyui.base / "models" / "controlnet" / "flow.safetensors"
             made = {"model": ["1", 0], "file": str(file)}
             changed[key] = {"class_type": node["class_type"], "inputs": {
@@ -53,7 +53,7 @@ def clip(count: int) -> tuple[str, dict]:
 
 
 def checked(comfyui, prompt: dict, plain: str, same: float = SAME) -> None:
-    """Both hosts give the same, and something else than without."""
+    """Both hosts agree, and every other latent differs from that of node `plain`."""
     pairs = compared(comfyui, prompt)
     far = {key: distance(*pair) for key, pair in pairs.items()}
     print(far)

@@ -1,4 +1,4 @@
-"""An image model with two text encoders, without ComfyUI and in it: the same prompts and videos."""
+"""An image model with two text encoders gives the same prompts and videos in both hosts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from xl_toys import LAYOUT, NAME, POOLED, SECOND, SIZES, SPEC, TEXT, layers_conf
 
 LATENT, SEED = (4, 4, 8, 12), 1
 HOW = {"once": (1, 1.0), "guided": (4, 4.0)}
-"""Steps, no noise level of which lies midway between two timesteps, and cfg."""
+"""(steps, cfg); no noise level of these steps lies midway between two timesteps."""
 APART = dict(width=640, height=480, crop_w=8, crop_h=16, target_width=96, target_height=64,
              text_g="a (red:1.2) circle", text_l=", ".join(["by night"] * 40))  # fmt: skip
-"""A prompt for each encoder, of 1 and 2 chunks, and sizes."""
+"""Prompts of 1 and 2 chunks for the two encoders, and sizes."""
 SAME = 1e-4
-"""Of the spread of the values."""
+"""Relative to the standard deviation of the values."""
 LONG = ", ".join(["a red circle moves to the right of a blue square"] * 14)
 PROMPTS = [
     ("a red circle, (by night:1.3)", None),
@@ -45,7 +45,7 @@ PROMPTS = [
 
 
 def comfyui_unet() -> dict:
-    """The arguments of ComfyUI's U-Net of the toy."""
+    """The arguments of ComfyUI's U-Net for the toy."""
     depths = LAYOUT.depths
     return dict(
         image_size=32, in_channels=4, out_channels=4, model_channels=LAYOUT.channels[0],
@@ -60,7 +60,7 @@ def comfyui_unet() -> dict:
 
 @pytest.fixture(scope="module", params=["sdxl", "hotshot xl"])
 def folder(request, tmp_path_factory):
-    """The toy's files, and what ComfyUI makes of them."""
+    """A folder of the toy's files and of ComfyUI's results for them."""
     folder = tmp_path_factory.mktemp("two_encoders")
     write_file(folder / "toy.safetensors")
     config = layers_config(request.param)
@@ -89,7 +89,7 @@ def wires(folder):
 
 
 def hints() -> torch.Tensor:
-    """An IMAGE for each frame."""
+    """An IMAGE with one hint per frame."""
     return torch.rand(4, 64, 96, 3, generator=torch.Generator().manual_seed(3))
 
 

@@ -1,4 +1,4 @@
-"""Whole video models in ComfyUI: recorded forward passes, and the same latents in both hosts."""
+"""Whole video models in ComfyUI match recorded forward passes, and both hosts agree."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from golden_cases import discover  # noqa: E402
 from test_core_numbers import compared  # noqa: E402
 
 FORWARD = 1e-5
-"""Of the largest value; asked for are 1e-4."""
+"""Relative to the largest value; the target is 1e-4."""
 SAME = 1e-4
-"""Of the spread of latents."""
+"""Relative RMS error of latents."""
 GROUPS = 32
-"""Of ComfyUI's norms, which cannot have any other number."""
+"""Groups of ComfyUI's GroupNorms, which support no other number."""
 CASES = [one for one in discover()
          if one.family in ("svd", "modelscope") and one.kind.startswith("unet")
          and one.config.get("norm_num_groups", GROUPS) == GROUPS]  # fmt: skip
 MODEL = "video/svd.safetensors"
 TOY_TEXT = 32
-"""Width of the prompts of the toy family's text encoder."""
+"""Width of the toy family's text encoder."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_comfyuis_own_vae_decodes_whole_chunks_whatever_memory_is_free(errors):
 
 @pytest.fixture(scope="module")
 def files(comfyui):
-    """Toys with random weights under published names, and a picture to move."""
+    """Write toys with random weights under published keys, and empty latents to start from."""
     folder = comfyui.base / "models" / "checkpoints" / "video"
     svd_toys.write_single(folder, "svd.safetensors")
     modelscope_toys.write(folder / "modelscope.safetensors", text=TOY_TEXT)
@@ -68,7 +68,7 @@ def files(comfyui):
 
 
 def prompt(**extra):
-    """A rendered picture moved by our sampler (9); plus `extra`, with ids behind a letter n."""
+    """A rendered image animated by our sampler (9); plus `extra`, named by ids with prefix n."""
     base = {
         "1": ("VideoLDM_LoadVideoModel", {"model": MODEL}),
         "2": ("VideoLDM_LoadVideo", {"file": "rendered: shapes", "count": 1}),
@@ -203,7 +203,7 @@ def test_a_workflow_gives_the_same_frames_in_both_hosts(comfyui, headless, files
         fitting = {k: v for k, v in small.items() if k in node["inputs"]}
         node["inputs"] |= fitting | changes.get(key, {})
     if name == "modelscope_text_to_video":
-        # The toy family's VAE is not Stable Diffusion's: the toy of the other one is.
+        # The toy family's VAE does not fit Stable Diffusion's latents; that of the toy SVD does.
         made["8"] = {"class_type": "VideoLDM_LoadTemporalVAE", "inputs": {"vae": MODEL}}
         made["6"]["inputs"]["vae"] = ["8", 0]
     check_same(comfyui, headless, made)

@@ -1,5 +1,5 @@
-"""The published workflows of networks made for video through ComfyUI's own executor, and without
-ComfyUI, with toys in the place of their files; see inside_video_workflows.py."""
+"""Workflows of networks made for video give the same latents in ComfyUI's executor and without
+ComfyUI, with toys in place of their files; see inside_video_workflows.py."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from videoldm.nodes import node_registry
 from videoldm.nodes.host import host
 
 SAME = 3e-4
-"""Of the norm: two versions of torch round differently, which random weights enlarge."""
+"""Relative to the norm: two versions of torch round differently, and random weights amplify it."""
 
 
 @pytest.fixture(scope="module")
 def inside(tmp_path_factory):
-    """What every workflow came to in ComfyUI."""
+    """The errors and files of every workflow in ComfyUI."""
     return found_inside(
         "inside_video_workflows.py", tmp_path_factory.mktemp("comfyui"), *toys.NETWORKS, fresh=True
     )
@@ -31,7 +31,7 @@ def inside(tmp_path_factory):
 
 @pytest.fixture
 def headless(tmp_path, monkeypatch):
-    """headless(name) runs a workflow without ComfyUI and returns the files that it wrote."""
+    """headless(name) runs a workflow without ComfyUI and returns the files written."""
     for folder in ("input", "output", "models/videoldm"):
         (tmp_path / folder).mkdir(parents=True)
     before = host.folders, host.policy, host.embed_metadata
@@ -50,7 +50,7 @@ def headless(tmp_path, monkeypatch):
 
 
 def latents(files: list) -> dict[str, torch.Tensor]:
-    """What was saved, by the prefixes of the files."""
+    """The saved latents by the prefixes of their files."""
     saved = [file for file in map(Path, files) if file.suffix == ".latent"]
     return {file.name.partition("_")[0]: load_file(file)["latent_tensor"].float() for file in saved}
 

@@ -1,4 +1,4 @@
-"""Networks made for video inside of ComfyUI's own Python; see inside_video_networks.py."""
+"""Networks made for video give the same in ComfyUI as in core; see inside_video_networks.py."""
 
 from __future__ import annotations
 

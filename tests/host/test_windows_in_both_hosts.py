@@ -1,5 +1,5 @@
-"""Prompt travel, windows, FreeInit: the same numbers in ComfyUI and without it, by core's KSampler
-and by ours."""
+"""Prompt travel, windows, FreeInit and Reference Window give the same latents in both hosts, with
+ComfyUI's KSampler and the Video Sampler."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from test_core_numbers import compared
 from toy_prompts import distance, inject, ksampler, nodes, sampler, saved, windows
 
 SAME = 1e-4
-"""Of the spread of latents."""
+"""Relative to the standard deviation of latents."""
 TRAVEL = '"0": "a red circle", "5": "a blue square moves left"'
 WEIGHTED = '"0:2": "a (red:`0.2, 1.8`) circle", "5": "a blue square moves (left:`1: 0, 4: 2`)"'
 
@@ -78,7 +78,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def pairs(comfyui):
-    """name -> (standalone, ComfyUI), all of one run."""
+    """Latents (standalone, ComfyUI) by name, all from one run."""
     kind, inputs = travelling(WEIGHTED)
     extra, names = {"n11": travelling(), "n12": (kind, {**inputs, "blend": "spherical"})}, {}
     layers = {"layers": "toy/prediction.safetensors"}

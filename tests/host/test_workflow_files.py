@@ -1,4 +1,4 @@
-"""What the shipped workflows tell the frontend: packs, models, values (no ComfyUI needed)."""
+"""Shipped workflows name their packs, models and values for the frontend (no ComfyUI needed)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ each_file = pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.ste
 
 
 def nodes_of(file) -> list[dict]:
-    """Nodes that run, those in subgraphs too; notes are the frontend's own."""
+    """The nodes that run, including those in subgraphs, without the frontend's notes."""
     workflow = read(file)
     inner = [node for one in subgraphs_of(workflow) for node in one["nodes"]]
     return [node for node in workflow["nodes"] + inner if node["type"] in REGISTRY]
@@ -30,7 +30,7 @@ def subgraphs_of(workflow: dict) -> list[dict]:
 
 
 def unnumbered(definition: dict) -> dict:
-    """A subgraph whose nodes are numbered in their order."""
+    """The subgraph with its nodes renumbered in order."""
     new = {node["id"]: k for k, node in enumerate(definition["nodes"])}
     nodes = [node | {"id": new[node["id"]]} for node in definition["nodes"]]
     links = [link | {end: new.get(link[end], link[end]) for end in ("origin_id", "target_id")}
@@ -57,7 +57,7 @@ def test_subgraphs_are_this_pack_s_blueprints_with_values_for_what_they_promote(
 
 
 def made(name: str) -> bool:
-    """Whether `videoldm train` writes the file, so that nobody publishes it."""
+    """Whether `videoldm train` writes the file, which is then not published anywhere."""
     return (RECIPES / name).with_suffix(".toml").is_file()
 
 
@@ -81,7 +81,7 @@ def test_values_are_kept_by_position_and_by_name_and_agree(file):
     for node in nodes_of(file):
         spec = REGISTRY[node["type"]]
         listed, named = write_widgets(read_widgets(node, spec), spec)
-        # Inputs that a node has gained since are behind the others and have defaults.
+        # Inputs that a node has gained since then follow the others and have defaults.
         kept, kept_named = node["widgets_values"], node["widgets_values_named"]
         assert kept == listed[: len(kept)] and kept_named.items() <= named.items()
         without_names = {k: v for k, v in node.items() if k != "widgets_values_named"}

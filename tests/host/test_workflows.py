@@ -1,4 +1,4 @@
-"""Each shipped workflow gives the same frames through ComfyUI's queue as through `videoldm run`."""
+"""Each shipped workflow gives the same frames in ComfyUI as in `videoldm run`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from templates import TEMPLATES, is_embedded, twin
 from videoldm.core.families.embedded import loading as embedded
 
-# The toy family stands in for the embedded one only; the others have tests of their own.
+# The toy family only stands in for the embedded one; other models have their own tests.
 WORKFLOWS = [file for file in TEMPLATES if is_embedded(twin(file))]
 TOYS = {
     "VideoLDM_LoadImageModel": ("model", "toy/image_model.safetensors"),
@@ -18,11 +18,11 @@ TOYS = {
     "VideoLDM_LoadTemporalVAE": ("vae", "toy/temporal_decoder.safetensors"),
 }
 FRAMES = 192
-"""Most frames of a video here: every strategy has gone through each of its steps by then."""
+"""The most frames of a video here, enough for every step of each strategy."""
 SIDE = 32
-"""Height and width of frames that nobody has upsampled: 8 positions of the toy's latents."""
+"""Height and width of frames before upsampling: 8 latent positions of the toy."""
 MOST, MEAN = 2, 0.1
-"""Of 255: the largest difference of two frames, and the mean of all."""
+"""The largest difference of two frames, and the mean difference of all, of 255."""
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
@@ -43,10 +43,10 @@ def test_the_embedded_models_give_the_same_frames_in_both_hosts(comfyui, headles
 
 
 def check_same(comfyui, headless, prompt, *, within: float = 600.0):
-    """within: seconds on a machine that does nothing else."""
+    """Both hosts give the same frames; within: seconds on an idle machine."""
     history = comfyui.run(prompt, within=within * max(1.0, comfyui.load))
     there = [read(path) for path in comfyui.files(history) if path.suffix == ".png"]
-    comfyui.clear()  # makes room for the models of the other host
+    comfyui.clear()  # frees memory for the models of the other host
     here = [read(one) for path in headless(prompt) for one in pngs(path)]
     assert len(there) == len(here) > 0
     distances = [np.abs(a.astype(int) - b) for a, b in zip(there, here, strict=True)]
@@ -58,8 +58,7 @@ def check_same(comfyui, headless, prompt, *, within: float = 600.0):
 
 
 def with_toys(prompt: dict) -> dict:
-    """The workflow with the toy family, small frames and not too many of them, few steps, and the
-    seeds it has."""
+    """The workflow with the toy family, small frames, at most `FRAMES` of them, and few steps."""
     for node in prompt.values():
         inputs = node["inputs"]
         if node["class_type"] in TOYS:
@@ -74,7 +73,7 @@ def with_toys(prompt: dict) -> dict:
             inputs |= {"width": SIDE, "height": SIDE}
         if isinstance(inputs.get("frames"), int):
             inputs["frames"] = min(inputs["frames"], FRAMES)
-        if inputs.get("strategy") == "rolling":  # which takes a step for each frame of its window
+        if inputs.get("strategy") == "rolling":  # which needs a step for each frame of its window
             inputs["strategy.window"] = inputs["steps"]
     return lossless(prompt)
 

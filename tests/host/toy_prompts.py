@@ -1,4 +1,4 @@
-"""Prompts in the API format around the toy family, and what their runs leave behind."""
+"""Prompts in API form for the toy family, and the latents that their runs save."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SETTINGS = {
     "width": SIDE, "height": SIDE, "frames": FRAMES, "steps": 3, "cfg": 3.0, "seed": 1,
     "sampler_name": "euler", "schedule": "trailing", "guidance_rescale": 0.0,
 }  # fmt: skip
-"""Of our sampler, beside its strategy."""
+"""Settings of the Video Sampler, besides its strategy."""
 
 
 def nodes(**extra: tuple[str, dict]) -> dict:
-    """A video of the toy family, sampled by core's KSampler (8) and by ours (9); plus `extra`,
-    whose names are ids behind a letter n."""
+    """A video of the toy family, sampled by ComfyUI's KSampler (8) and the Video Sampler (9); plus
+    `extra`, whose names are ids with the prefix n."""
     base = {
         "1": ("VideoLDM_LoadImageModel", {"model": MODEL}),
         "2": ("VideoLDM_LoadTemporalLayers", {"layers": LAYERS}),
@@ -49,7 +49,7 @@ def ksampler(model: str, /, **changed) -> tuple[str, dict]:
 
 
 def denoising(model: str, latent: str, /, **changed) -> tuple[str, dict]:
-    """Core's sampler that starts from a latent as it is, without noise of its own."""
+    """ComfyUI's advanced sampler, starting from a latent without adding noise."""
     return "KSamplerAdvanced", {
         "model": [model, 0], "positive": ["4", 0], "negative": ["5", 0],
         "latent_image": [latent, 0], "noise_seed": 1, "steps": 3, "cfg": 4.0,
@@ -65,7 +65,7 @@ def sampler(model: str, /, **changed) -> tuple[str, dict]:
 
 
 def windows(model: str, length: int, overlap: int, dim: int = 0) -> tuple[str, dict]:
-    """Core's context windows."""
+    """ComfyUI's context windows."""
     return "ContextWindowsManual", {
         "model": [model, 0], "context_length": length, "context_overlap": overlap,
         "context_schedule": "standard_static", "context_stride": 1, "closed_loop": False,
@@ -80,14 +80,14 @@ def saved(samples: str) -> tuple[str, dict]:
 
 
 def latent(comfyui, history: dict, node: str) -> torch.Tensor:
-    """What a `saved` node wrote."""
+    """The latents that a `saved` node wrote."""
     found = history["outputs"][node]["latents"][0]
     path = comfyui.base / found["type"] / found["subfolder"] / found["filename"]
     return load_file(path)["latent_tensor"].float()
 
 
 def latents(comfyui, prompt: dict, *, within: float = 600.0) -> dict[str, torch.Tensor]:
-    """What all `saved` nodes of a prompt wrote, by the node that they save."""
+    """The latents of all `saved` nodes of a prompt, by the node whose output they save."""
     savers = {key: one for key, one in prompt.items() if one["class_type"] == "SaveLatent"}
     history = comfyui.run(comfyui.filled(prompt), within=within)
     return {one["inputs"]["samples"][0]: latent(comfyui, history, key)
@@ -95,12 +95,12 @@ def latents(comfyui, prompt: dict, *, within: float = 600.0) -> dict[str, torch.
 
 
 def given(comfyui, name: str, samples: torch.Tensor) -> tuple[str, dict]:
-    """Core's loader of these latents, which are put into the input folder."""
+    """A node that loads these latents, which are written to the input folder."""
     marked = {"latent_tensor": samples.contiguous(), "latent_format_version_0": torch.tensor([])}
     save_file(marked, comfyui.base / "input" / f"{name}.latent")
     return "LoadLatent", {"latent": f"{name}.latent"}
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The largest difference over the spread of the values."""
+    """The largest difference, relative to the standard deviation of `b`."""
     return float((a - b).abs().max() / b.std())
