@@ -293,6 +293,8 @@ def test_what_came_along_is_skipped(unet, text_encoder):  # noqa: F811
     ({f"unet.{QUERY}.on_input": torch.ones(1)}, r"holds \(IA\)3 adapters"),
     ({f"unet.{QUERY}.lora_A.weight": torch.ones(2, 8), f"unet.{QUERY}.what": torch.ones(1)},
      r"has unknown keys \(1\): unet.*what"),
+    ({"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.ones(2, 8),
+      "lora_te2_what": torch.ones(1)}, r"has unknown keys \(1\): lora_te2_what"),
     ({"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.ones(1)}, "made for Flux"),
     ({"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight": torch.ones(1)},
      "made for Flux"),

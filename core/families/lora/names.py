@@ -138,7 +138,7 @@ def sort_keys(file: Mapping[str, Tensor], name: str) -> Paths:
                 f"{name} holds {kind} adapters, which are not supported; "
                 "LoRA, LoHa, LoKr, DoRA and whole differences are"
             )
-    if unknown and not found.unet and not found.text:
+    if unknown and not (found.unet or found.text or found.second_text):
         raise CheckpointError(f"{name} is not a LoRA; its first keys are {listed(unknown)}")
     complain("has unknown", name, unknown)
     return found
