@@ -17,7 +17,7 @@ from .host.shared.model_names import (
 from .inputs import combo
 from .types import TemporalLayersType
 
-NOT_SAID = "as in the file"
+AS_IN_FILE = "as in the file"
 CATEGORY = "VideoLDM/load"
 
 
@@ -29,7 +29,7 @@ def model_outputs() -> list[io.Output]:
     ]
 
 
-def untold_inputs() -> list[io.Input]:
+def hint_inputs() -> list[io.Input]:
     """Inputs for facts that some published files do not record."""
     return [
         combo(
@@ -41,13 +41,13 @@ def untold_inputs() -> list[io.Input]:
         ),
         combo(
             "latents_of",
-            (NOT_SAID, *latent_data()),
+            (AS_IN_FILE, *latent_data()),
             "What the model's autoencoder was trained on, for files that do not say: the scale of "
             "its latents depends on it.",
         ),
         combo(
             "trained_for",
-            (NOT_SAID, *TASKS),
+            (AS_IN_FILE, *TASKS),
             "Task of a model that is given frames, for files that do not say.",
         ),
     ]
@@ -117,7 +117,7 @@ class LoadVideoModel(io.ComfyNode):
                     tooltip="A file or diffusers folder in models/videoldm or models/checkpoints "
                     f"that holds a whole video model, such as {', '.join(VIDEO_MODEL_FILES)}.",
                 ),
-                *untold_inputs(),
+                *hint_inputs(),
             ],
             outputs=[
                 io.Model.Output(
@@ -138,10 +138,10 @@ class LoadVideoModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: str, weights: str = WEIGHTS[0], latents_of: str = NOT_SAID,
-                trained_for: str = NOT_SAID) -> io.NodeOutput:  # fmt: skip
-        said = ("" if one == NOT_SAID else one for one in (latents_of, trained_for))
-        return io.NodeOutput(*host.load_video_model(model, CheckpointHints(weights, *said)))
+    def execute(cls, model: str, weights: str = WEIGHTS[0], latents_of: str = AS_IN_FILE,
+                trained_for: str = AS_IN_FILE) -> io.NodeOutput:  # fmt: skip
+        hints = ("" if one == AS_IN_FILE else one for one in (latents_of, trained_for))
+        return io.NodeOutput(*host.load_video_model(model, CheckpointHints(weights, *hints)))
 
 
 class LoadTemporalLayers(io.ComfyNode):

@@ -26,6 +26,6 @@ def with_image_prompt(
     rate = {RATE: torch.tensor([float(fps)])}
     found = []
     for prompt, seen in zip(prompts, shown, strict=True):
-        told = with_image(prompt, host.image_tokens(clip_vision, seen))
-        found.append([[text, {**more, **rate}] for text, more in told])
+        extended = with_image(prompt, host.image_tokens(clip_vision, seen))
+        found.append([[text, {**more, **rate}] for text, more in extended])
     return found
