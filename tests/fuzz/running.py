@@ -108,8 +108,8 @@ def _prepare(folder: Path) -> None:
 
 
 def _command(told: Path, index: int, command: list[str], kind: str, seed: int, number: int) -> int:
-    """The exit code of one command, whose output goes into two files. One in eight cases has a
-    terminal that knows ASCII alone."""
+    """Run one command with its output in two files; returns its exit code, or -1 for an exception.
+    One in eight cases has an ASCII-only terminal."""
     from videoldm.nodes.headless import main
 
     ascii_only = cases.random_of(kind, seed, -number - 1).random() < 0.125

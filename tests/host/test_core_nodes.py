@@ -144,7 +144,7 @@ def test_progress_and_previews_of_all_frames_are_sent(comfyui):
     assert shown.n_frames == FRAMES and max(shown.size) == 256
 
 
-def test_bad_input_is_one_sentence_that_names_the_node(comfyui):
+def test_bad_input_is_refused_with_the_reason(comfyui):
     wrong = nodes(n11=saved("9"))
     windows = strategy("sliding windows", window=16, overlap=20)
     wrong["9"]["inputs"] |= {"width": 40, "height": 40, **windows}

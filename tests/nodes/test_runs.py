@@ -64,8 +64,8 @@ def test_weights_that_were_replaced_count_by_their_contents(runs, toy_family, mo
 @pytest.mark.parametrize(("other", "made"), [(("a red car", 5), 7), (("a green star", 3), 4)])
 def test_one_segment_again_takes_what_does_not_depend_on_it(runs, other, made):
     """36 frames are made in 12 segments of 4 that overlap by 1, and 7 of them see frame 18 or
-    continue one that does. With the other prompt, only the 4 segments that see frames 18 to 26 are
-    recomputed: the toy model makes the same frames from it, so that what follows stays cached."""
+    continue one that does. If only the prompt of frames 18 to 26 changes, the toy model makes the
+    same frames as before from it, so that only the 4 segments that see it are recomputed."""
     changed = [*SEGMENTS[:2], other, SEGMENTS[3]]
     assert runs(segmented(*SEGMENTS))[SAMPLER] == 12
     assert runs(segmented(*changed))[SAMPLER] == made

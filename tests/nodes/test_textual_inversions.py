@@ -164,7 +164,7 @@ def test_a_broken_file_is_one_sentence(clip, tmp_path):
         clip.tokenize("embedding:broken")
 
 
-def test_a_lora_and_clip_skip_go_together_with_them(clip, encoder, tmp_path, said):
+def test_clip_skip_goes_together_with_them(clip, encoder, tmp_path, said):
     torch.save({"<x>": words(encoder, "red circle")}, tmp_path / "it.pt")
     skipped = clip.stopping_at(-2)
     torch.testing.assert_close(

@@ -155,7 +155,7 @@ def test_both_sets_of_weights_are_offered(run):
     assert not torch.equal(raw, average) and torch.equal(raw, published)
 
 
-def test_a_network_made_for_video_has_no_layers_for_others_and_takes_none(run, own):
+def test_a_network_made_for_video_has_no_layers_for_other_models(run, own):
     layers = run("VideoLDM_LoadVideoModel", model="own.safetensors")[1]
     with pytest.raises(ValueError, match="no temporal layers for other image models"):
         layers.spec.layers  # noqa: B018
