@@ -20,10 +20,10 @@ def decoder_inputs() -> list[io.Input]:
 
 def decoder_wanted(given) -> list[str]:
     """The lazy inputs that a decoding node still needs: none if its frames are cached."""
-    from .host.shared.finished_stages import wanted
+    from .host.shared.finished_stages import requested_inputs
     from .stages.decoding import frames_output
 
-    return wanted(host, given, frames_output(host))
+    return requested_inputs(host, given, frames_output(host))
 
 
 class TemporalVAEDecode(io.ComfyNode):

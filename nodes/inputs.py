@@ -64,9 +64,9 @@ def prompts(*, lazy: bool = False) -> list[io.Input]:
 
 def latent_wanted(given: Mapping[str, Any]) -> list[str]:
     """The lazy inputs that a node with a LATENT output still needs: none if that is cached."""
-    from .host.shared.finished_stages import LATENT, stage_output, wanted
+    from .host.shared.finished_stages import LATENT, requested_inputs, stage_output
 
-    return wanted(host, given, stage_output(host, LATENT))
+    return requested_inputs(host, given, stage_output(host, LATENT))
 
 
 STEPS = "Number of denoising steps."

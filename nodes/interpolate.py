@@ -80,11 +80,11 @@ class InterpolateFrames(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, model=None, positive=None, negative=None, **inputs) -> io.NodeOutput:
-        from .host.shared.finished_stages import latent_before
+        from .host.shared.finished_stages import latent_if_finished
 
         wires = {"model": model, "positive": positive, "negative": negative}
-        if before := latent_before(host, {**wires, **inputs}):
-            return io.NodeOutput(before[0])
+        if finished := latent_if_finished(host, {**wires, **inputs}):
+            return io.NodeOutput(finished[0])
         return io.NodeOutput(_interpolated(*wires.values(), latent, **inputs))
 
 

@@ -82,10 +82,10 @@ class VideoSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, **inputs) -> io.NodeOutput:
-        from .host.shared.finished_stages import latent_before
+        from .host.shared.finished_stages import latent_if_finished
 
-        if before := latent_before(host, inputs):
-            return _cached_output(*before)
+        if finished := latent_if_finished(host, inputs):
+            return _cached_output(*finished)
         return _sampled(**inputs)
 
 

@@ -135,9 +135,9 @@ class UpsampleVideo(io.ComfyNode):
 
 
 def _cached_output(given, images, vae, *, chunk, tile, **_) -> io.NodeOutput | None:
-    from .host.shared.finished_stages import left_out
+    from .host.shared.finished_stages import skips_inputs
     from .stages.upsampled_video import cached_upsampling
 
-    if not left_out(host, given):
+    if not skips_inputs(host, given):
         return None
     return io.NodeOutput(*cached_upsampling(host, images, chunk, tile, vae))

@@ -17,21 +17,21 @@ LINE_EVERY = 2.0
 """Seconds between two lines about the same node."""
 
 
-class Pace:
+class TimeLeft:
     """Estimates the remaining time from the steps so far; restarts when their count decreases."""
 
     def __init__(self, clock: Callable[[], float] | None = None):
         self.clock = clock or time.monotonic
-        self.begun = (self.clock(), 0.0)
+        self.start = (self.clock(), 0.0)
         self.value = 0.0
 
-    def left(self, value: float, total: float) -> float | None:
+    def seconds(self, value: float, total: float) -> float | None:
         """Return the remaining seconds, or None before the first step."""
         now = self.clock()
         if value < self.value:
-            self.begun = (now, value)
+            self.start = (now, value)
         self.value = value
-        start, first = self.begun
+        start, first = self.start
         steps = value - first
         return (now - start) / steps * (total - value) if steps > 0 else None
 
@@ -54,13 +54,13 @@ class Progress:
         self.graph: Graph | None = None
         self.names: dict[str, str] = {}
         self.places: dict[str, int] = {}
-        self.paces: dict[str, Pace] = {}
+        self.time_left: dict[str, TimeLeft] = {}
 
     def begin(self, graph: Graph, registry: Registry) -> None:
         """Prepare for one graph; called before its first event."""
         self.graph, needed = graph, upstream(graph, output_nodes(graph, registry))
         self.names = {n: graph.nodes[n].title or self._named(graph, registry, n) for n in needed}
-        self.places, self.paces = {}, {}
+        self.places, self.time_left = {}, {}
 
     def __call__(self, event: Event) -> None:
         """Handle an event of the executor."""
@@ -70,9 +70,11 @@ class Progress:
             self.warn(event, place)
             return
         if event.kind == "progress":
-            left = self.paces.setdefault(event.node_id, Pace()).left(event.value, event.total)
+            left = self.time_left.setdefault(event.node_id, TimeLeft()).seconds(
+                event.value, event.total
+            )
         else:
-            self.paces[event.node_id] = Pace()
+            self.time_left[event.node_id] = TimeLeft()
         self.show(event, place, left)
 
     def show(self, event: Event, place: int, left: float | None) -> None:

@@ -18,7 +18,7 @@ from ...core.tasks.finished import Finished
 from ...core.tasks.stage_outputs import StageOutput
 from ..choices import CROP, REFUSE, REPEAT_LAST
 from ..host.shared.arriving import Latents, finished_latents, latents
-from ..host.shared.finished_stages import VIDEO, known_of, stage_output
+from ..host.shared.finished_stages import VIDEO, record_of, stage_output
 from ..host.shared.runs import finished_chunks
 from .latent_frames import nearest
 
@@ -170,7 +170,7 @@ def _decoded(
 def _decoder(host: Host, vae: Wire | None, output: StageOutput | None) -> Decoder:
     if vae is not None:
         return host.decoder(vae)
-    return FinishedDecoder(**known_of(output)["decoder"])
+    return FinishedDecoder(**record_of(output)["decoder"])
 
 
 def _note(output: StageOutput | None, finished: Finished, decoder: Decoder) -> None:

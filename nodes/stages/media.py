@@ -17,7 +17,7 @@ from ...core.media.files import VideoStream, encoding_of, exact_frame_rate
 from ...core.media.sound import mixed_down
 from ..checks import require, video_faults
 from ..choices import AS_FRAMES, AS_SHORTER, AUDIO_LENGTHS
-from ..host.shared.runs import under_the_same_name
+from ..host.shared.runs import replacing_partial_file
 from ..host.shared.saving import save_stream
 from ..host.tensors import audio_of
 
@@ -204,7 +204,7 @@ def save_video(
 
     if temp:
         return save_stream(host, stream, begin(), metadata=metadata, **more)
-    with under_the_same_name(host, begin) as file:
+    with replacing_partial_file(host, begin) as file:
         return save_stream(host, stream, file, metadata=metadata, **more)
 
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..host.shared.finished_stages import LATENT, finished_latent, stage_output, wanted, wired
+from ..host.shared.finished_stages import (
+    LATENT,
+    connected_inputs,
+    finished_latent,
+    requested_inputs,
+    stage_output,
+)
 from .decoding import Decoding, decode_video, frames_output
 from .media import frames_stream
 
@@ -32,7 +38,7 @@ def cached_upsampling(
     """The results of `upsample_video` from a cached LATENT. chunk, tile: the node's inputs. vae:
     None if the frames of the VIDEO are cached as well, or if none is connected."""
     latent, known = finished_latent(host)
-    if "vae" not in wired(host, ()) or isinstance(images, Tensor):
+    if "vae" not in connected_inputs(host, ()) or isinstance(images, Tensor):
         return latent, host.blocked(NO_VIDEO)
     decoding = Decoding(chunk=chunk, tile=known["factor"] * tile)
     return latent, upsampled_video(host, latent, vae, frames_stream(host, images), decoding)
@@ -41,9 +47,9 @@ def cached_upsampling(
 def upsampling_wanted(host: Host, given: Mapping[str, Any]) -> list[str]:
     """The lazy inputs that Upsample Video still needs: all if its LATENT is not cached, only the
     VAE if just the frames of its VIDEO are not."""
-    names = wanted(host, given, stage_output(host, LATENT))
+    names = requested_inputs(host, given, stage_output(host, LATENT))
     if not names and not isinstance(given.get("images"), Tensor):
-        names = [one for one in wanted(host, given, frames_output(host)) if one == "vae"]
+        names = [one for one in requested_inputs(host, given, frames_output(host)) if one == "vae"]
     return names
 
 

@@ -16,7 +16,7 @@ from videoldm.nodes.host.standalone.control import (
     TO_NEGATIVE,
     StandaloneControlNet,
     hint,
-    hinted,
+    with_hint,
 )
 from videoldm.nodes.host.standalone.core_nodes_sdxl import CLIPTextEncodeSDXL
 from videoldm.nodes.host.standalone.core_sampling import SamplerSettings, ksample
@@ -122,7 +122,7 @@ def test_images_and_videos_are_those_of_comfyui(wires, there, folder):
     sized = CLIPTextEncodeSDXL.execute(clip, **APART).args[0]
     net = StandaloneControlNet(controlnets.load(folder / "control.safetensors"))
     one = hint(net, hints(), 0.7, 0.0, 0.8)
-    followed = [hinted(prompts, one, **{TO_NEGATIVE: False}) for prompts in both]
+    followed = [with_hint(prompts, one, **{TO_NEGATIVE: False}) for prompts in both]
     for name, model, prompts in (
         ("image", image, both), ("video", video, both),
         ("apart", video, [sized, both[1]]), ("followed", video, followed),

@@ -10,7 +10,7 @@ from videoldm.core.diffusion import schedules
 from videoldm.core.tasks.segment import SegmentCondition
 from videoldm.nodes.host.interface import Guidance
 from videoldm.nodes.host.shared.conditioning import branches, hint_indices, with_frames
-from videoldm.nodes.host.standalone.control import hint, hinted, level_of
+from videoldm.nodes.host.standalone.control import hint, level_of, with_hint
 from videoldm.nodes.host.standalone.core_sampling import (
     SAMPLER_NAMES,
     SCHEDULER_NAMES,
@@ -280,6 +280,6 @@ def test_images_of_other_channels_and_values_are_refused(net):
 def test_a_controlnet_of_another_family_is_refused_before_sampling(toys, toy, net):
     other = ControlNetModel(block_out_channels=(32, 32), down_block_types=("DownBlock2D",) * 2,
                             norm_num_groups=32, cross_attention_dim=8)  # fmt: skip
-    wrong = hinted(toy["positive"], hint(type(net)(other), IMAGES, 1.0))
+    wrong = with_hint(toy["positive"], hint(type(net)(other), IMAGES, 1.0))
     with pytest.raises(ValueError, match="another family"):
         toys.denoiser_for(toy["model"], wrong, toy["negative"], Guidance())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import comfy.model_management as manager
 from comfy_execution.utils import get_executing_context
 
-from ..pace import Pace
+from ..time_left import TimeLeft
 
 if TYPE_CHECKING:
     from ..interface import StageProgress
@@ -24,10 +24,10 @@ log = logging.getLogger("videoldm")
 
 
 class Reports:
-    """Reports of the running node; one from another node, or with less done, restarts the pace."""
+    """Reports of the running node; another node's, or one with less done, restart the time."""
 
     def __init__(self) -> None:
-        self.pace = Pace()
+        self.time_left = TimeLeft()
         self.last: tuple[Any, float] = (None, 0.0)
         self.warned: tuple[Any, set[str]] = (None, set())
 
@@ -37,11 +37,11 @@ class Reports:
             return
         running = (context.prompt_id, context.node_id)
         if running != self.last[0] or done < self.last[1]:
-            self.pace.restart(now, done)
+            self.time_left.restart(now, done)
         self.last = running, done
-        if not self.pace.is_due(now, done, total):
+        if not self.time_left.is_due(now, done, total):
             return
-        left = self.pace.left(now, done, total)
+        left = self.time_left.seconds(now, done, total)
         values = {"node": context.node_id, "done": done, "total": total, "left": left}
         _send(PROGRESS, values | {"part": part and part._asdict(), "memory": memory()})
 

@@ -50,15 +50,15 @@ def stage_output(
     return StageOutput(folder, digest(kind, graph, running.index, running.place, version()))
 
 
-def wanted(host: Host, given: Iterable[str], output: StageOutput | None) -> list[str]:
+def requested_inputs(host: Host, given: Iterable[str], output: StageOutput | None) -> list[str]:
     """The names of the lazy inputs that a node requests: none if its output is finished. given:
     the names of the inputs that the node declares."""
     if output is not None and output.is_finished(host.check_interrupted):
         return []
-    return wired(host, given)
+    return connected_inputs(host, given)
 
 
-def wired(host: Host, given: Iterable[str]) -> list[str]:
+def connected_inputs(host: Host, given: Iterable[str]) -> list[str]:
     """The names of all connected inputs, those inside dynamic inputs included."""
     running = host.running()
     node = None if running is None else running.node_of(running.node_id)
@@ -67,10 +67,10 @@ def wired(host: Host, given: Iterable[str]) -> list[str]:
     return [name for name, value in node["inputs"].items() if isinstance(value, (list, tuple))]
 
 
-def left_out(host: Host, given: Mapping[str, Any]) -> bool:
+def skips_inputs(host: Host, given: Mapping[str, Any]) -> bool:
     """Whether any of these inputs of the running node is connected but has no value, because the
     node did not request it. Others may have one all the same: another node needed them."""
-    return any(_value(given, name.split(".")) is None for name in wired(host, ())
+    return any(_value(given, name.split(".")) is None for name in connected_inputs(host, ())
                if name.partition(".")[0] in given)  # fmt: skip
 
 
@@ -80,8 +80,8 @@ def _value(given: Any, path: Sequence[str]) -> Any:
     return given
 
 
-def known_of(output: StageOutput | None) -> dict[str, Any]:
-    """The record of a stage that `wanted` found finished; OSError if it was removed since."""
+def record_of(output: StageOutput | None) -> dict[str, Any]:
+    """The record of a finished stage; OSError if it was removed since `requested_inputs`."""
     known = None if output is None else output.known()
     if known is None:
         raise OSError("what was finished of this stage has been removed: run the workflow again")
@@ -100,17 +100,17 @@ def keep_latent(host: Host, finished: Finished, latent: Mapping[str, Any], **kno
         output.keep(samples, axis, finished, {**known, "axis": axis})
 
 
-def latent_before(host: Host, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict] | None:
+def latent_if_finished(host: Host, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict] | None:
     """`finished_latent` if the running node did not request all inputs in `given`, because its
     output is finished; else None."""
-    return finished_latent(host) if left_out(host, given) else None
+    return finished_latent(host) if skips_inputs(host, given) else None
 
 
 def finished_latent(host: Host) -> tuple[dict[str, Any], dict]:
-    """The LATENT of a stage that `wanted` found finished, and what was recorded with it; OSError if
-    it was removed since."""
+    """The LATENT of a finished stage, and what was recorded with it; OSError if it was removed
+    since `requested_inputs`."""
     output = stage_output(host, LATENT)
-    known = known_of(output)
+    known = record_of(output)
     gathered = Gathering(runs_folder(host.folders.output), axis=known["axis"])
     for part in output.parts():
         gathered.add(part)

@@ -62,7 +62,7 @@ def unkept_chunks(host: Host) -> Finished:
 
 
 @contextmanager
-def under_the_same_name(host: Host, begin: Callable[[], NewFile]) -> Iterator[NewFile]:
+def replacing_partial_file(host: Host, begin: Callable[[], NewFile]) -> Iterator[NewFile]:
     """The file that the running node begins; it replaces what a killed run of the node left."""
     running = host.running()
     graph = None if running is None else content_keys(running).of(running.node_id)

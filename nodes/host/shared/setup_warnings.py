@@ -13,7 +13,7 @@ from ....core.graph.wording import counted
 from ...choices import ALL_TOGETHER, CONTINUING, HIERARCHICAL, ROLLING, SLIDING_WINDOWS, WHOLE
 
 KEY_FRAMES_APART = 4
-"""One pass of interpolation turns the step from key frame to key frame into this many frames."""
+"""Distance of key frames in frames of the finished video, for one pass of interpolation."""
 MADE_FOR = {
     "text to video": "making videos from prompts",
     "prediction": "continuing given frames",

@@ -67,19 +67,19 @@ class Hint:
         """Whether the curve is 0 for all these frames at a step."""
         return not any(self.curve.at(frame, step or FIRST_STEP) for frame in frames)
 
-    def picked(self, indices: Sequence[int]) -> Hint:
+    def with_images(self, indices: Sequence[int]) -> Hint:
         """The hint with the images of these indices."""
         return replace(self, images=self.images[list(indices)], _resized={})
 
     def of_frames(self, frames: Sequence[int]) -> Hint:
         """The hint for a segment of these absolute frames; frames past the last image keep it."""
         count = len(self.images)
-        return self.picked(hint_indices(count, frames)) if count > 1 else self
+        return self.with_images(hint_indices(count, frames)) if count > 1 else self
 
     def repeated(self, frames: int) -> Hint:
         """The hint for KSampler, which repeats the images if they are too few."""
         count = len(self.images)
-        return self if count == 1 else self.picked([frame % count for frame in range(frames)])
+        return self if count == 1 else self.with_images([frame % count for frame in range(frames)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +170,7 @@ def level_of(schedule: NoiseSchedule | NoiseRange, fraction: float) -> float:
 # In a CONDITIONING.
 
 
-def hinted(conditioning: Sequence, one: Hint, **options: Any) -> list:
+def with_hint(conditioning: Sequence, one: Hint, **options: Any) -> list:
     """The prompts with one more hint; `options` are added to the dict of each."""
     return [
         [tokens, {**more, CONTROL: replace(one, previous=more.get(CONTROL)), **options}]
@@ -178,7 +178,7 @@ def hinted(conditioning: Sequence, one: Hint, **options: Any) -> list:
     ]
 
 
-def curved(conditioning: Sequence, curve: Curve) -> list:
+def with_strength_curve(conditioning: Sequence, curve: Curve) -> list:
     """The prompts with the strength of their last hint multiplied by the curve."""
     hints = [more.get(CONTROL) for _, more in conditioning]
     return [

@@ -65,12 +65,12 @@ class ControlNetApply(io.ComfyNode):
 
     @classmethod
     def execute(cls, conditioning, control_net, image, strength: float) -> io.NodeOutput:
-        from .control import TO_NEGATIVE, hint, hinted
+        from .control import TO_NEGATIVE, hint, with_hint
 
         if strength == 0:
             return io.NodeOutput(conditioning)
         one = hint(control_net, image, strength)
-        return io.NodeOutput(hinted(conditioning, one, **{TO_NEGATIVE: True}))
+        return io.NodeOutput(with_hint(conditioning, one, **{TO_NEGATIVE: True}))
 
 
 class ControlNetApplyAdvanced(io.ComfyNode):
@@ -102,10 +102,10 @@ class ControlNetApplyAdvanced(io.ComfyNode):
     @classmethod
     def execute(cls, positive, negative, control_net, image, strength, start_percent, end_percent,
                 vae=None) -> io.NodeOutput:  # fmt: skip
-        from .control import TO_NEGATIVE, hint, hinted
+        from .control import TO_NEGATIVE, hint, with_hint
 
         if strength == 0:
             return io.NodeOutput(positive, negative)
         one = hint(control_net, image, strength, start_percent, end_percent, vae)
-        both = (hinted(prompts, one, **{TO_NEGATIVE: False}) for prompts in (positive, negative))
+        both = (with_hint(prompts, one, **{TO_NEGATIVE: False}) for prompts in (positive, negative))
         return io.NodeOutput(*both)

@@ -159,9 +159,9 @@ class StandaloneHost:
         return replace(model, guidance=model.guidance * curve)
 
     def control_strength(self, prompts: Sequence[list], curve: Curve) -> list[list]:
-        from .control import curved
+        from .control import with_strength_curve
 
-        return [curved(one, curve) for one in prompts]
+        return [with_strength_curve(one, curve) for one in prompts]
 
     def eject(self, model: StandaloneModel) -> StandaloneModel:
         return model.ejected()

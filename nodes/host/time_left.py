@@ -9,7 +9,7 @@ INTERVAL = 0.2
 
 
 @dataclass
-class Pace:
+class TimeLeft:
     """The speed of a node: `begin` is the time of its first report, `at` what was done by then."""
 
     begin: float | None = None
@@ -29,7 +29,7 @@ class Pace:
         self.reported = now if due else self.reported
         return due
 
-    def left(self, now: float, done: float, total: float) -> float | None:
+    def seconds(self, now: float, done: float, total: float) -> float | None:
         """Seconds until `total`, at the speed so far; None before the second report."""
         if self.begin is None or done <= self.at:
             return None
