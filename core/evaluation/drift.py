@@ -199,7 +199,7 @@ def courses(
         course = Course()
         for block in _blocks(made(Task(models, text, frames, kept))):
             course.add(models.decoded(block, per_frame=True)[0])
-        say(f"{name}: {kept.made} chunks made, {kept.taken} reused")
+        say(f"{name}: {kept.made} chunks made, {kept.reused} reused")
         yield name, course
 
 

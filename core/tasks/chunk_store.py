@@ -41,7 +41,7 @@ from torch import Tensor
 
 from .chunk_files import read_chunk, replaced, write_chunk
 from .content import NoDigest, digest
-from .finished import Finished, Made, Tensors, Workers, always_made
+from .finished import ChunkResult, Finished, Tensors, Workers, always_made
 from .kept_runs import ABOUT, SUFFIX, KeptRuns
 
 T = TypeVar("T")
@@ -107,13 +107,13 @@ class ChunkStore(KeptRuns):
                 self.taken -= size
 
 
-class Asked(NamedTuple):
+class ChunkRequest(NamedTuple):
     """A chunk that a task requested: its absolute frame numbers, the task's name for it, and
     whether the store had it."""
 
     frames: Sequence[int]
     level: str
-    was_there: bool
+    was_cached: bool
 
 
 PromptOf = Callable[[Any], str]
@@ -152,11 +152,11 @@ class Steps(Finished):
 
     place: Place
     run: Run | None
-    asked: int = 0
+    count: int = 0
 
     def __call__(self, make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
-        place = self.place.step(self.asked)
-        self.asked += 1
+        place = self.place.step(self.count)
+        self.count += 1
         return self._kept(lambda: {"chunk": make()}, place)["chunk"]
 
     def _kept(self, make: Callable[[], Tensors], place: Place) -> Tensors:
@@ -175,9 +175,9 @@ class Run(Finished):
 
     prompt_of: what else chunks with `frames` depend on. workers: make the missing chunks, None =
     this process does. whole: the content key of everything that the run as a whole depends on,
-    taken when it was opened; None if there is none. made, taken: chunks that were made and that
-    were read since the run was opened. asked: requests with frames, in order. begun: files of all
-    chunks, in order; None for those not stored.
+    computed when it was opened; None if there is none. made, reused: chunks that were made and that
+    were read since then. requests: those with frames, in order. paths: files of all chunks, in
+    order; None for those not stored.
     """
 
     store: ChunkStore
@@ -187,27 +187,27 @@ class Run(Finished):
     workers: Workers | None = None
     whole: str | None = None
     made: int = 0
-    taken: int = 0
-    asked: list[Asked] = field(default_factory=list)
-    begun: list[Path | None] = field(default_factory=list)
+    reused: int = 0
+    requests: list[ChunkRequest] = field(default_factory=list)
+    paths: list[Path | None] = field(default_factory=list)
     is_silent: bool = field(default=False, repr=False)
 
     def __call__(self, make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
         return self.begin(make, **parts)()
 
     def begin(self, make: Callable[[], Tensor], /, **parts: Any) -> Callable[[], Tensor]:
-        begun = self.begin_tensors(lambda: {"chunk": make()}, **parts)
-        return lambda: begun()["chunk"]
+        pending = self.begin_tensors(lambda: {"chunk": make()}, **parts)
+        return lambda: pending()["chunk"]
 
     def begin_tensors(
         self, make: Callable[[], Tensors], /, **parts: Any
     ) -> Callable[[], Tensors]:  # fmt: skip
         """Like `begin`, for several tensors that are made together."""
         place = self._place(parts)
-        self.begun.append(None if place is None else place.path)
-        return partial(self._noted, self._begun(make, place), parts)
+        self.paths.append(None if place is None else place.path)
+        return partial(self._noted, self._pending(make, place), parts)
 
-    def _begun(self, make: Callable[[], Tensors], place: Place | None) -> Callable[[], Tensors]:
+    def _pending(self, make: Callable[[], Tensors], place: Place | None) -> Callable[[], Tensors]:
         if self.workers is None:
             return partial(self._made_here, make, place)
         if place is not None and place.path.exists():
@@ -215,15 +215,15 @@ class Run(Finished):
         return partial(self._made_elsewhere, self.workers.begin(make, place), place)
 
     def _noted(self, get: Callable[[], Tensors], parts: Mapping[str, Any]) -> Tensors:
-        made, taken = self.made, self.taken
+        made, reused = self.made, self.reused
         found = get()
         if "frames" in parts:
-            was_there = self.made == made and self.taken > taken
-            self.asked.append(Asked(parts["frames"], parts.get("level", ""), was_there))
+            was_cached = self.made == made and self.reused > reused
+            self.requests.append(ChunkRequest(parts["frames"], parts.get("level", ""), was_cached))
         return found
 
-    def ahead(self, begun: Iterator[T]) -> Iterator[T]:
-        return begun if self.workers is None else self.workers.ahead(begun)
+    def ahead(self, pending: Iterator[T]) -> Iterator[T]:
+        return pending if self.workers is None else self.workers.ahead(pending)
 
     def in_steps(self, make: Callable[[Finished], Tensor], /, **parts: Any) -> Tensor:
         place = self._place(parts)
@@ -253,7 +253,7 @@ class Run(Finished):
             return make()
         found = place.read()
         if found is not None:
-            self.taken += 1
+            self.reused += 1
             return found
         made = make()
         self.made += 1
@@ -264,13 +264,13 @@ class Run(Finished):
         found = place.read()
         if found is None:
             return self._made_elsewhere(self.workers.begin(make, place), place)
-        self.taken += 1
+        self.reused += 1
         return found
 
-    def _made_elsewhere(self, begun: Callable[[], Made], place: Place | None) -> Tensors:
-        made = begun()
-        self.taken += made.was_there
-        self.made += not made.was_there
+    def _made_elsewhere(self, pending: Callable[[], ChunkResult], place: Place | None) -> Tensors:
+        made = pending()
+        self.reused += made.was_cached
+        self.made += not made.was_cached
         self._warn_once(made.reason)
         found = place.read() if made.tensors is None else made.tensors
         if found is None:

@@ -107,14 +107,14 @@ def _trimmed(
 ) -> Iterator[Tensor]:
     """The chunks without their neighbours."""
 
-    def begun() -> Iterator[tuple[Callable[[], Tensor], torch.device]]:
+    def pending() -> Iterator[tuple[Callable[[], Tensor], torch.device]]:
         for latents, before, after in windows:
             first, stop = factor * before, factor * (latents.shape[1] - after)
             # A copy: a view would keep the neighbours' pixels in memory for as long as the chunk.
             make = partial(lambda own, a, b: run(own)[:, a:b].clone(), latents, first, stop)
             yield finished.begin(make, latents=latents, first=first, stop=stop), latents.device
 
-    for chunk, device in finished.ahead(begun()):
+    for chunk, device in finished.ahead(pending()):
         yield chunk().to(device)
 
 
@@ -131,13 +131,13 @@ def _blended(
     are stored with their neighbours, which blending needs.
     """
 
-    def begun() -> Iterator[tuple[Callable[[], Tensor], torch.device, int]]:
+    def pending() -> Iterator[tuple[Callable[[], Tensor], torch.device, int]]:
         for latents, _, after in windows:
             chunk = finished.begin(partial(run, latents), latents=latents)
             yield chunk, latents.device, after
 
     tail: Tensor | None = None
-    for chunk, device, after in finished.ahead(begun()):
+    for chunk, device, after in finished.ahead(pending()):
         pixels = chunk().to(device)
         if tail is not None:
             shared = tail.shape[1]

@@ -3,11 +3,11 @@
 A task that needs a chunk calls `finished(make, **parts)`. One whose chunks do not depend on each
 other begins them, and then collects them in order:
 
-    def begun():
+    def pending():
         for ...:
             yield finished.begin(make, **parts)
 
-    for chunk in finished.ahead(begun()):
+    for chunk in finished.ahead(pending()):
         yield chunk()
 
 In a single process this is the same as one request after the other: a chunk is made when it is
@@ -46,9 +46,9 @@ class Finished:
         """Begin a chunk; the returned function returns its tensor."""
         return partial(self, make, **parts)
 
-    def ahead(self, begun: Iterator[T]) -> Iterator[T]:
+    def ahead(self, pending: Iterator[T]) -> Iterator[T]:
         """The same chunks, some of which may be begun before earlier ones are collected."""
-        return begun
+        return pending
 
     def in_steps(self, make: Callable[[Finished], Tensor], /, **parts: Any) -> Tensor:
         """The chunk that make(step) returns. step(make) stores a tensor until the chunk itself is
@@ -66,21 +66,21 @@ def step_by_step(denoiser: Denoiser, step: Finished) -> Denoiser:
     return lambda x, sigma: step(lambda: denoiser(x, sigma)).to(x)
 
 
-class NotWanted(BaseException):
+class Abandoned(BaseException):
     """Ends a thread whose result is no longer wanted; nothing is to be stored or reported."""
 
 
-class Here:
+class LocalCallback:
     """A callback that stays in this process: if the chunk that reports to it is made elsewhere, the
     reports are sent back."""
 
 
-class Made(NamedTuple):
-    """The outcome of making a chunk. tensors: None if they are in the store. was_there: whether it
+class ChunkResult(NamedTuple):
+    """The outcome of making a chunk. tensors: None if they are in the store. was_cached: whether it
     had been made before. reason: why it could not be stored."""
 
     tensors: Tensors | None
-    was_there: bool = False
+    was_cached: bool = False
     reason: str = ""
 
 
@@ -106,12 +106,12 @@ class Arriving:
         self._notify()
 
     def follow(self) -> Iterator[Any]:
-        """Yield the parts in order, once; raises NotWanted if the video is dropped."""
+        """Yield the parts in order, once; raises Abandoned if the video is dropped."""
         while True:
             while not (self.parts or self.has_ended):
                 self.wait(self.changed)
             if self.is_dropped:
-                raise NotWanted
+                raise Abandoned
             if not self.parts:
                 return
             yield self.parts.popleft()
@@ -125,12 +125,12 @@ class Workers(ABC):
     """Other processes that make chunks."""
 
     @abstractmethod
-    def begin(self, make: Callable[[], Tensors], place: Place | None) -> Callable[[], Made]:
+    def begin(self, make: Callable[[], Tensors], place: Place | None) -> Callable[[], ChunkResult]:
         """Have make() called, unless the chunk is already stored at `place`; one without a place is
         always made. The returned function waits for the outcome and raises what make() raised."""
 
     @abstractmethod
-    def ahead(self, begun: Iterator[T]) -> Iterator[T]:
+    def ahead(self, pending: Iterator[T]) -> Iterator[T]:
         """See `Finished.ahead`."""
 
     def followed(self, shape: tuple[int, ...]) -> Arriving | None:
@@ -140,7 +140,7 @@ class Workers(ABC):
 
 
 @dataclass(frozen=True)
-class MadeElsewhere(Finished):
+class MadeByWorkers(Finished):
     """No store: every chunk is made, by workers."""
 
     workers: Workers
@@ -152,8 +152,8 @@ class MadeElsewhere(Finished):
         made = self.workers.begin(lambda: {"chunk": make()}, None)
         return lambda: made().tensors["chunk"]
 
-    def ahead(self, begun: Iterator[T]) -> Iterator[T]:
-        return self.workers.ahead(begun)
+    def ahead(self, pending: Iterator[T]) -> Iterator[T]:
+        return self.workers.ahead(pending)
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,8 @@ class WithParts(Finished):
     def begin(self, make: Callable[[], Tensor], /, **parts: Any) -> Callable[[], Tensor]:
         return self.finished.begin(make, **parts, **self.parts)
 
-    def ahead(self, begun: Iterator[T]) -> Iterator[T]:
-        return self.finished.ahead(begun)
+    def ahead(self, pending: Iterator[T]) -> Iterator[T]:
+        return self.finished.ahead(pending)
 
     def in_steps(self, make: Callable[[Finished], Tensor], /, **parts: Any) -> Tensor:
         return self.finished.in_steps(make, **parts, **self.parts)

@@ -50,14 +50,14 @@ class Gathering:
         if self.file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.file = tempfile.TemporaryFile(dir=self.folder)
-        begun = self.file.tell()
+        position = self.file.tell()
         try:
             for chunk in self.chunks:
                 first = chunk.detach().to("cpu").movedim(self.axis, 0).contiguous()
                 self.file.write(first.reshape(-1).view(torch.uint8).numpy().data)
             self.file.flush()
         except OSError:
-            self.file.seek(begun)
+            self.file.seek(position)
             raise
         self.frames += sum(one.shape[self.axis] for one in self.chunks)
         # An empty chunk keeps the shape and dtype of the rest.

@@ -77,7 +77,7 @@ def _made(
     callback: Callable[[int], Callback | None],
     finished: Finished,
 ) -> Iterator[Tensor]:
-    def begun() -> Iterator[Callable[[], Tensor]]:
+    def pending() -> Iterator[Callable[[], Tensor]]:
         start = 0
         while stream.read_until(start + 1):
             stream.read_until(start + settings.chunk)
@@ -93,11 +93,11 @@ def _made(
             start = stop
             stream.release(start)
 
-    return (chunk() for chunk in finished.ahead(begun()))
+    return (chunk() for chunk in finished.ahead(pending()))
 
 
-def _moved(begun: Callable[[], Tensor], device: torch.device) -> Tensor:
-    return begun().to(device)
+def _moved(pending: Callable[[], Tensor], device: torch.device) -> Tensor:
+    return pending().to(device)
 
 
 def _nothing(condition: SegmentCondition) -> Denoiser:

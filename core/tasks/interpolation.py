@@ -183,12 +183,12 @@ def _one_pass(
 
     A window depends on its key frames only, so one that is partly finished is sampled again.
     """
-    begun = _begun(single, keys, windows, 0 if done is None else done.shape[1], reports)
-    for window, known in single.sampling.finished.ahead(begun):
+    pending = _pending(single, keys, windows, 0 if done is None else done.shape[1], reports)
+    for window, known in single.sampling.finished.ahead(pending):
         yield window()[:, known:].clone()
 
 
-def _begun(
+def _pending(
     single: _Pass, keys: Frames, windows: _Windows, yielded: int, reports: _Reports
 ) -> Iterator[tuple[Callable[[], Tensor], int]]:
     """Begin window by window; with each, how many of its frames have been yielded already."""

@@ -85,11 +85,11 @@ def planned(
     frames: int,
     sigmas: Tensor,
     rows: Iterable[Sequence[Call]],
-    begun: Sequence[int] | None = None,
+    taken_before: Sequence[int] | None = None,
     setting_up: int = 0,
 ) -> NoisePlan:
-    """The plan of these rows of calls. begun: steps that each frame has taken before, None = 0."""
-    taken = [list(begun or [0] * frames)]
+    """The plan of these rows of calls. taken_before: steps of each frame, None = 0."""
+    taken = [list(taken_before or [0] * frames)]
     calls = []
     for row in rows:
         moved = {frame for one in row for frame in one.updated}
@@ -149,14 +149,14 @@ def rolling_plan(frames: int, sigmas: Tensor, settings: Rolling) -> NoisePlan:
     """
     steps = len(sigmas) - 1
     warm_up, windows = settings.warm_up(steps), settings.windows(steps)
-    begun = [steps - min(warm_up + frame + 1, steps) for frame in range(frames)]
+    taken_before = [steps - min(warm_up + frame + 1, steps) for frame in range(frames)]
     rows = []
     for left in range(frames + warm_up):
         first = left - settings.front - warm_up
         rows.append(
             [Call(_moved(seen, first), _moved(updated, first)) for seen, updated in windows]
         )
-    return planned(frames, sigmas, rows, begun, setting_up=steps * settings.window)
+    return planned(frames, sigmas, rows, taken_before, setting_up=steps * settings.window)
 
 
 def _steps(sigmas: Tensor, call: Call) -> list[list[Call]]:

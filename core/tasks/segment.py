@@ -190,8 +190,8 @@ def sample_segment(
 
     x0: start from these latents, noised to the first sigma, instead of from noise alone.
     """
-    begun = begin_segment(denoiser_for, condition, size, sampling, use, x0=x0, callback=callback)
-    return begun()
+    pending = begin_segment(denoiser_for, condition, size, sampling, use, x0=x0, callback=callback)
+    return pending()
 
 
 def begin_segment(
@@ -210,12 +210,12 @@ def begin_segment(
     def make() -> Tensor:
         return _sampled(denoiser_for, condition, size, sampling, use, x0, callback)
 
-    begun = sampling.finished.begin(
+    pending = sampling.finished.begin(
         make, frames=condition.frames, level=condition.level, condition=condition, size=size,
         noise=source,
         sigmas=sampling.sigmas, sampler=name_of(sampling.sampler), use=use, x0=x0,
     )  # fmt: skip
-    return lambda: _restored(begun().to(sampling.device), condition.context, use)
+    return lambda: _restored(pending().to(sampling.device), condition.context, use)
 
 
 def _sampled(

@@ -103,7 +103,7 @@ def decode_video(
     finished = finished_chunks(host, without=without)
 
     def chunks() -> Iterator[Tensor]:
-        own = replace(finished, begun=[]) if isinstance(finished, Run) else finished
+        own = replace(finished, paths=[]) if isinstance(finished, Run) else finished
         for pixels in _decoded(host, raw, decoder, settings, own):
             yield pixels[0]
         _note(output, own, decoder)
@@ -175,11 +175,11 @@ def _decoder(host: Host, vae: Wire | None, output: StageOutput | None) -> Decode
 
 def _note(output: StageOutput | None, finished: Finished, decoder: Decoder) -> None:
     """Record the files of all chunks, so that another run needs no VAE."""
-    if output is None or not isinstance(finished, Run) or None in finished.begun:
+    if output is None or not isinstance(finished, Run) or None in finished.paths:
         return
     known = FinishedDecoder(decoder.reach, decoder.factor, decoder.temporal_factor)
     if decoder != known:
-        output.write(finished.begun, {"decoder": asdict(known)})
+        output.write(finished.paths, {"decoder": asdict(known)})
 
 
 def _video_size(shape: Sequence[int], decoder: Decoder) -> tuple[int, int, int]:

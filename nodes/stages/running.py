@@ -15,7 +15,7 @@ from ...core.diffusion.samplers import SAMPLERS
 from ...core.diffusion.sampling_plan import Plan
 from ...core.families import published_plan
 from ...core.graph.wording import counted
-from ...core.tasks.finished import Finished, Here, NotWanted, always_made
+from ...core.tasks.finished import Abandoned, Finished, LocalCallback, always_made
 from ...core.tasks.gathering import HELD, Gathering
 from ...core.tasks.segment import Progress, Sampling
 from ..checks import require, schedule_faults
@@ -92,7 +92,7 @@ def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
     return published_plan(facts.family, settings.sampler_name, settings.steps, facts.schedule)
 
 
-class Meter(Here):
+class Meter(LocalCallback):
     """Combined progress of stages whose number is not known in advance; chunks may report out of
     order."""
 
@@ -132,7 +132,7 @@ def gathered(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int = 0)
     try:
         for chunk in chunks:
             finished.add(chunk)
-    except NotWanted:
+    except Abandoned:
         raise
     except BaseException:
         if finished.frames:

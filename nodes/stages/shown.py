@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.graph.content_key import upstream
 from ...core.graph.wording import counted
-from ...core.tasks.chunk_store import Asked, Run
+from ...core.tasks.chunk_store import ChunkRequest, Run
 from ..choices import HIERARCHICAL, PREDICTION, ROLLING
 from ..host.shared.finished_stages import keep_latent
 
@@ -72,8 +72,8 @@ def cached_report(host: Host, facts: Mapping[str, Any]) -> dict[str, Any] | None
     return _shown(host, sentence, facts)
 
 
-def _asked(video: Sampled) -> Sequence[Asked]:
-    return video.finished.asked if isinstance(video.finished, Run) else []
+def _asked(video: Sampled) -> Sequence[ChunkRequest]:
+    return video.finished.requests if isinstance(video.finished, Run) else []
 
 
 def _shown(host: Host, sentence: str, facts: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -90,20 +90,20 @@ def _shown(host: Host, sentence: str, facts: Mapping[str, Any]) -> dict[str, Any
     return shown or None
 
 
-def cache_summary(asked: Sequence[Asked], continued: str | None) -> str:
+def cache_summary(asked: Sequence[ChunkRequest], continued: str | None) -> str:
     """A sentence that counts the cached chunks and names those sampled again because they continue
     a chunk that was; "" if none was cached.
 
     continued: the level of chunks that continue each other.
     """
-    there = sum(one.was_there for one in asked)
+    there = sum(one.was_cached for one in asked)
     if not there:
         return ""
     found = f"{there} of {counted(len(asked), 'chunk')} were finished before"
     if there == len(asked):
         return f"{found}: nothing was made again"
     chain = [one for one in asked if one.level == continued]
-    again = [k for k, one in enumerate(chain) if not one.was_there]
+    again = [k for k, one in enumerate(chain) if not one.was_cached]
     if not again:
         return f"{found}; the others were made"
     first = chain[again[0]].frames
@@ -116,7 +116,9 @@ def cache_summary(asked: Sequence[Asked], continued: str | None) -> str:
     )
 
 
-def _windows(host: Host, model: Wire, video: Sampled, asked: Sequence[Asked]) -> dict[str, Any]:
+def _windows(
+    host: Host, model: Wire, video: Sampled, asked: Sequence[ChunkRequest]
+) -> dict[str, Any]:
     """The windows as the browser draws them, without the nodes that produced them."""
     frames = 1 + max(max(one.frames) for one in asked)
     found = {
@@ -137,10 +139,10 @@ def _made_by(running: RunningNode | None) -> dict[str, Any]:
     return {key: {name: node[name] for name in keys} for key, node in nodes.items()}
 
 
-def _window(one: Asked) -> list[Any]:
+def _window(one: ChunkRequest) -> list[Any]:
     """[first frame, last frame, stride, level, whether it was cached]"""
     step = one.frames[1] - one.frames[0] if len(one.frames) > 1 else 1
-    return [min(one.frames), max(one.frames), max(step, 1), one.level, one.was_there]
+    return [min(one.frames), max(one.frames), max(step, 1), one.level, one.was_cached]
 
 
 def _strip(host: Host, model: Wire, latent: dict[str, Any]) -> dict[str, Any] | None:

@@ -186,11 +186,11 @@ def test_windows_that_others_make_are_those_that_are_made_here(pool, tmp_path):
     run = ChunkStore(tmp_path, 1e9, told.append).run("run", {}, workers=pool)
     sampling = replace(toy_sampling(), finished=run)
     made = whole(interpolate(Denoisers(), keys, sampling, settings=how))
-    assert torch.equal(made, expected) and (run.made, run.taken) == (6 + 24, 0)
+    assert torch.equal(made, expected) and (run.made, run.reused) == (6 + 24, 0)
     again = ChunkStore(tmp_path, 1e9, told.append).run("run", {}, workers=pool)
     sampling = replace(toy_sampling(), finished=again)
     assert torch.equal(whole(interpolate(Denoisers(), keys, sampling, settings=how)), expected)
-    assert (again.made, again.taken, told) == (0, 30, [])
+    assert (again.made, again.reused, told) == (0, 30, [])
 
 
 def test_stages_keep_to_the_workers_that_have_their_weights(pool):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from kill.flows import flows, segmented
 from PIL import Image
-from videoldm.core.tasks.chunk_store import Asked
+from videoldm.core.tasks.chunk_store import ChunkRequest
 from videoldm.core.tasks.kept_runs import OUTPUTS
 from videoldm.nodes.host.standalone.host import StandaloneHost
 from videoldm.nodes.stages.shown import cache_summary
@@ -15,9 +15,9 @@ from videoldm.nodes.stages.shown import cache_summary
 SEGMENTS = [("a red circle", 1), ("a blue square", 2), ("a red car", 3), ("a blue car", 4)]
 
 
-def asked(text: str, level: str = "segment") -> list[Asked]:
+def asked(text: str, level: str = "segment") -> list[ChunkRequest]:
     """Windows of 4 frames that overlap by 1, one per character: "x" was cached, "." was not."""
-    return [Asked(range(3 * k, 3 * k + 4), level, one == "x") for k, one in enumerate(text)]
+    return [ChunkRequest(range(3 * k, 3 * k + 4), level, one == "x") for k, one in enumerate(text)]
 
 
 @pytest.mark.parametrize(

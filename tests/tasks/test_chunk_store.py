@@ -44,7 +44,7 @@ def test_a_chunk_comes_back_bit_for_bit_in_the_precision_it_was_made_in(tmp_path
         assert asked(first, chunk, name=name) is chunk
         found = asked(again, None, name=name)
         assert torch.equal(found, chunk) and found.dtype is chunk.dtype
-    assert (first.made, again.taken, again.made) == (6, 6, 0)
+    assert (first.made, again.reused, again.made) == (6, 6, 0)
 
 
 def test_what_half_precision_holds_takes_half_of_the_space(tmp_path):
@@ -278,7 +278,7 @@ def test_a_task_that_is_stopped_goes_on_where_it_was(tmp_path, task, steps):
         list(TASKS[task](replace(SAMPLING, finished=stopped), {"callback": stop}))
     made = whole(TASKS[task](replace(SAMPLING, finished=resumed), {}))
     assert torch.equal(made, expected)
-    assert stopped.made > 0 and resumed.taken == stopped.made
+    assert stopped.made > 0 and resumed.reused == stopped.made
     once = opened(tmp_path / "once")
     list(TASKS[task](replace(SAMPLING, finished=once), {}))
     assert stopped.made + resumed.made == once.made
@@ -290,7 +290,7 @@ def test_windows_that_are_averaged_are_one_chunk(tmp_path):
     made = whole(run(replace(SAMPLING, finished=opened(tmp_path)), 20))
     finished = opened(tmp_path)
     assert torch.equal(whole(run(replace(SAMPLING, finished=finished), 20)), made)
-    assert (finished.taken, finished.made) == (1, 0)
+    assert (finished.reused, finished.made) == (1, 0)
     list(run(replace(SAMPLING, finished=finished), 21))
     assert finished.made == 1 + len(SAMPLING.sigmas) - 1
 
@@ -300,7 +300,7 @@ def test_a_longer_video_takes_the_segments_of_the_shorter_one(tmp_path):
     short, finished = whole(run(17, settings=FEW)), opened(tmp_path)
     longer = prediction(Denoisers(), SIZE, replace(SAMPLING, finished=finished), 33, settings=FEW)
     assert torch.equal(whole(longer)[:, :17], short)
-    assert (finished.taken, finished.made) == (4, 4)
+    assert (finished.reused, finished.made) == (4, 4)
 
 
 @pytest.mark.parametrize("changes", [{"seed": 6}, {"sigmas": toy_sampling(2).sigmas}])
@@ -314,7 +314,7 @@ def test_another_seed_or_schedule_is_made_anew(tmp_path, changes):
     other = replace(SAMPLING, **changes)
     made = prediction(Denoisers(), SIZE, replace(other, finished=finished), 17, settings=FEW)
     assert torch.equal(whole(made), whole(prediction(Denoisers(), SIZE, other, 17, settings=FEW)))
-    assert finished.taken == 0
+    assert finished.reused == 0
 
 
 # ----------------------------------------------------------------------------------------- digests

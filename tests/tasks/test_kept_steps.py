@@ -134,7 +134,7 @@ def test_steps_stay_where_the_whole_could_not_be_written(tmp_path, monkeypatch):
     assert steps(tmp_path) == ["0", "1"] and len(told) == 1
     monkeypatch.undo()
     again = opened(tmp_path)
-    assert again.in_steps(make, of=1).sum() == 8 and (again.made, again.taken) == (1, 2)
+    assert again.in_steps(make, of=1).sum() == 8 and (again.made, again.reused) == (1, 2)
     assert steps(tmp_path) == []
 
 

@@ -5,7 +5,7 @@ Functions are pickled with everything they refer to, except for
     modules             replaced by the names under which `Weights` shares them
     the host            the other process has its own
     stores of chunks    making a chunk requests no other chunks, at most its own steps
-    callbacks that stay in this process (`Here`), replaced by numbers
+    callbacks that stay in this process (`LocalCallback`), replaced by numbers
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from torch import nn
 
 from ....core.tasks.chunk_store import Steps
-from ....core.tasks.finished import Finished, Here, always_made
+from ....core.tasks.finished import Finished, LocalCallback, always_made
 from ..standalone.host import StandaloneHost
 from ..standalone.host import host as standalone
 from .weights import pack_module
@@ -61,7 +61,7 @@ class Packed:
 
     data: bytes = b""
     modules: dict[str, nn.Module] = field(default_factory=dict)
-    callbacks: dict[int, Here] = field(default_factory=dict)
+    callbacks: dict[int, LocalCallback] = field(default_factory=dict)
 
 
 def pack(function: Any, weights: Weights) -> Packed:
@@ -79,7 +79,7 @@ def pack(function: Any, weights: Weights) -> Packed:
                 return HOST, None
             if isinstance(one, Finished) and not isinstance(one, Steps):
                 return STORE, None
-            if isinstance(one, Here):
+            if isinstance(one, LocalCallback):
                 packed.callbacks[id(one)] = one
                 return CALLBACK, id(one)
             return None

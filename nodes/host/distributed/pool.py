@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from ....core.graph import current_call
 from ....core.tasks.chunk_store import Place
-from ....core.tasks.finished import Arriving, Made, NotWanted, Tensors, Workers
+from ....core.tasks.finished import Abandoned, Arriving, ChunkResult, Tensors, Workers
 from .packing import Packed, Weights, pack
 from .turns import Turns, ahead, check_wanted, depth, priority, spawn
 from .worker import Job, ProgressReports
@@ -42,7 +42,7 @@ class _Chunk:
     place: bytes | None = field(compare=False)
     context: Context = field(default_factory=copy_context, compare=False)
     done: threading.Event = field(default_factory=threading.Event, compare=False)
-    made: Made | None = field(default=None, compare=False)
+    made: ChunkResult | None = field(default=None, compare=False)
     error: BaseException | None = field(default=None, compare=False)
 
 
@@ -75,15 +75,15 @@ class Pool(Workers):
         self.dispatch.join()
         self.turns.give()
 
-    def begin(self, make: Callable[[], Tensors], place: Place | None) -> Callable[[], Made]:
+    def begin(self, make: Callable[[], Tensors], place: Place | None) -> Callable[[], ChunkResult]:
         if self.is_closed:
-            raise NotWanted
+            raise Abandoned
         path = "" if place is None else str(place.path)
         chunk = self.begun.get(path)
         if chunk is None:
             where = None if place is None else pack(place, self.weights).data
             if place is None and priority.get():
-                raise NotWanted  # Without a place in the store, nobody would find it later.
+                raise Abandoned  # Without a place in the store, nobody would find it later.
             order = priority.get(), -depth(), next(self.numbers)
             chunk = _Chunk(order, pack(make, self.weights), where)
             if path:
@@ -105,7 +105,7 @@ class Pool(Workers):
         """Run, in its own thread, a function that begins chunks of workflow `number` early."""
         spawn(run, number, self.turns)
 
-    def _made(self, chunk: _Chunk, path: str) -> Made:
+    def _made(self, chunk: _Chunk, path: str) -> ChunkResult:
         self.turns.wait(chunk.done, self._check)
         self._report()
         self.begun.pop(path, None)
@@ -117,7 +117,7 @@ class Pool(Workers):
         """Called now and then by waiting threads: reports progress, and raises if they must end."""
         check_wanted()
         if self.is_closed and threading.current_thread() is not threading.main_thread():
-            raise NotWanted
+            raise Abandoned
         self._report()
         call = current_call.get()
         if call is not None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 
-from ....core.tasks.finished import NotWanted
+from ....core.tasks.finished import Abandoned
 
 T = TypeVar("T")
 WAIT = 0.1
@@ -93,7 +93,7 @@ def spawn(run: Callable[[], None], number: float, turns: Turns) -> None:
 
     def whole() -> None:
         priority.set(number)
-        with turns.taken(), suppress(NotWanted):
+        with turns.taken(), suppress(Abandoned):
             run()
 
     threading.Thread(target=Context().run, args=(whole,), daemon=True).start()
@@ -105,9 +105,9 @@ def depth() -> int:
 
 
 def check_wanted() -> None:
-    """Raise NotWanted in a thread whose queue nobody reads any more."""
+    """Raise Abandoned in a thread whose queue nobody reads any more."""
     if any(queue.is_stopped for queue in _queues.get()):
-        raise NotWanted
+        raise Abandoned
 
 
 def ahead(begun: Iterator[T], most: int, turns: Turns, check: Callable[[], None]) -> Iterator[T]:
@@ -119,7 +119,7 @@ def ahead(begun: Iterator[T], most: int, turns: Turns, check: Callable[[], None]
             _queues.set((*_queues.get(), queue))
             try:
                 _fill(queue, begun, turns, check)
-            except NotWanted:
+            except Abandoned:
                 pass
             except BaseException as error:
                 queue.error = error

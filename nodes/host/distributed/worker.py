@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ....core.tasks.chunk_store import Place
-from ....core.tasks.finished import Made
+from ....core.tasks.finished import ChunkResult
 from ....core.tasks.segment import Progress
 from .packing import unpack
 from .weights import unpack_module
@@ -61,7 +61,7 @@ class Worker:
 
     def make(
         self, job: Job, place: bytes | None, shared: Mapping[str, Any]
-    ) -> tuple[Made, ProgressReports]:
+    ) -> tuple[ChunkResult, ProgressReports]:
         """Make a chunk unless it is in the store; also return the progress not polled yet.
 
         shared: references to this chunk's modules.
@@ -71,11 +71,11 @@ class Worker:
         callback = partial(self._callback, job.number)
         where = self.place(place)
         if where is not None and where.read() is not None:
-            return Made(None, was_there=True), self.poll()
+            return ChunkResult(None, was_cached=True), self.poll()
         made = unpack(job.data, self.modules, callback)()
         reason = "" if where is None else where.write(made)
         kept = where is not None and not reason
-        return Made(None if kept else on_cpu(made), reason=reason), self.poll()
+        return ChunkResult(None if kept else on_cpu(made), reason=reason), self.poll()
 
     def place(self, packed: bytes | None) -> Place | None:
         """The place of a chunk in the store, None for one that is not kept."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from ....core.tasks.finished import Arriving, NotWanted
+from ....core.tasks.finished import Abandoned, Arriving
 from ....core.tasks.gathering import in_parts, is_mapped
 from ..tensors import latents_of
 
@@ -32,10 +32,10 @@ class ArrivingLatent(dict):
         self.arriving = arriving
 
     def __getitem__(self, key: Any) -> Any:
-        raise NotWanted
+        raise Abandoned
 
     def get(self, key: Any, default: Any = None) -> Any:
-        raise NotWanted
+        raise Abandoned
 
 
 class Latents(NamedTuple):

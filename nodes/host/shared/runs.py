@@ -16,7 +16,7 @@ from ....core.graph.content_key import ContentKeys
 from ....core.media.partial_files import replacing_partials
 from ....core.tasks.chunk_store import ChunkStore
 from ....core.tasks.content import NoDigest, digest
-from ....core.tasks.finished import Finished, MadeElsewhere, always_made
+from ....core.tasks.finished import Finished, MadeByWorkers, always_made
 from .conditioning import OF_FRAMES, branches, pooled_for, text_for
 from .file_hashes import MEMORY, FileHashes
 from .runs_folder import runs_folder, runs_limit
@@ -58,7 +58,7 @@ def finished_chunks(
 
 def unkept_chunks(host: Host) -> Finished:
     """Chunks without a store: they are computed each time."""
-    return always_made if host.workers is None else MadeElsewhere(host.workers)
+    return always_made if host.workers is None else MadeByWorkers(host.workers)
 
 
 @contextmanager
