@@ -256,11 +256,11 @@ def _expected_frames(stream: av.VideoStream, packets: _Packets) -> int:
     if not duration or not packets.times or not stream.average_rate:
         # An edit list may hide frames that the header counts, but it also shortens the duration, so
         # take the smaller of both.
-        counted = stream.frames
-        if counted and stream.duration and stream.average_rate:
+        stated = stream.frames
+        if stated and stream.duration and stream.average_rate:
             shown = round(stream.duration * stream.time_base * stream.average_rate)
-            return min(counted, max(shown, packets.frames))
-        return counted
+            return min(stated, max(shown, packets.frames))
+        return stated
     hours, minutes, seconds = duration.groups()
     promised = int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
     end = (packets.times[-1] + packets.duration) * stream.time_base

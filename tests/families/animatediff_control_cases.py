@@ -71,7 +71,9 @@ def check_residuals(
 ) -> None:
     skips, middle = control(inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"])
     found = {f"{name}/down_{i}": skip for i, skip in enumerate(skips)} | {f"{name}/mid": middle}
-    for key in found.keys() & expected.keys():
+    recorded = {key for key in expected if key.startswith((f"{name}/down_", f"{name}/mid"))}
+    assert len(recorded) >= 2, recorded
+    for key in recorded:
         wanted = rearrange(expected[key], "b t c h w -> (b t) c h w")
         check_close(found[key], wanted, key, INSIDE)
 
@@ -152,6 +154,7 @@ def check_attention(
 ) -> None:
     """Checks the first attention of two modules, from the recorded output of its norm."""
     names = [k.removesuffix(".attn0:in") for k in expected if k.endswith(".attn0:in")]
+    assert len(names) == 2, names
     for name in names:
         module = name.removeprefix("main/").replace("motion_modules", "attentions")
         site = site_of_diffusers_path(module)

@@ -172,17 +172,32 @@ def guidance_of(told: Mapping[str, Any], scale: float) -> float:
 
 
 class Steps:
-    """Compares x and the denoised x of every step with the recorded ones."""
+    """Compares x and the denoised x of every step with the recorded ones. At the end, call
+    `check_all_compared`."""
 
     def __init__(self, schedule, expected: Mapping[str, Tensor], run: str):
         self.schedule, self.expected, self.run = schedule, expected, run
+        self.compared: set[str] = set()
 
     def __call__(self, step) -> None:
         prefix, index = self.run, step.index
         name = f"{prefix}.pred_x0.{index}"
         if name in self.expected:
-            check_sampled(step.denoised, self.expected[name], name, SAMPLED)
+            self._compare(step.denoised, name)
         name = f"{prefix}.x.{index - 1}"
         if name in self.expected:
             scale = self.schedule.input_scale(torch.tensor(step.sigma, dtype=torch.float64))
-            check_sampled(step.x * scale.to(step.x), self.expected[name], name, SAMPLED)
+            self._compare(step.x * scale.to(step.x), name)
+
+    def _compare(self, got: Tensor, name: str) -> None:
+        check_sampled(got, self.expected[name], name, SAMPLED)
+        self.compared.add(name)
+
+    def check_all_compared(self) -> None:
+        """Checks that nothing recorded was left out, but the last x, which is the sample."""
+        denoised, x = (
+            {k for k in self.expected if k.startswith(f"{self.run}.{what}.")}
+            for what in ("pred_x0", "x")
+        )
+        last = f"{self.run}.x.{len(x) - 1}"
+        assert last in x and self.compared == denoised | x - {last}

@@ -234,6 +234,7 @@ def ddim_short(case: Case, folder: Path) -> None:
         else:
             how = dict(eta=told["eta"], step_noise=noise, callback=steps)
             made = sample_ddim(denoiser, start, schedule, told["S"], **how)
+        steps.check_all_compared()
         check_sampled(made, expected[f"{run}.sample"], run, SAMPLED)
         if told.get("decode"):
             check_sampled(decoded(found, made), expected[f"{run}.video"], run, SAMPLED)
@@ -252,6 +253,7 @@ def ddim_text(case: Case, folder: Path) -> None:
     schedule = found.model.schedule
     for run, told in case.told["runs"].items():
         scale = factorised.guidance_of(told, told.get("scale", 1.0))
+        steps = factorised.Steps(schedule, expected, run)
         made = sample_ddim(
             guided(cond, uncond, scale),
             inputs[f"{run}.noise.0"],
@@ -259,8 +261,9 @@ def ddim_text(case: Case, folder: Path) -> None:
             told["S"],
             eta=told["eta"],
             step_noise=factorised.step_noise(inputs, run),
-            callback=factorised.Steps(schedule, expected, run),
+            callback=steps,
         )
+        steps.check_all_compared()
         check_sampled(made, expected[f"{run}.sample"], run, SAMPLED)
         if f"{run}.video" in expected:
             check_sampled(decoded(found, made), expected[f"{run}.video"], run, SAMPLED)

@@ -61,6 +61,7 @@ def model_ddim(case: Case, folder: Path) -> None:
         schedule = videocrafter.schedule_of({BETAS: state[BETAS]} | tables, run)
         model = found.model.with_schedule(schedule)
         cond, uncond = (model.denoiser(Conditions(text=text, ids=fps)) for text in texts)
+        steps = factorised.Steps(schedule, expected, run)
         made = sample_ddim(
             guided(cond, uncond, factorised.guidance_of(told, told["scale"])),
             inputs[f"{run}.noise.0"],
@@ -68,8 +69,9 @@ def model_ddim(case: Case, folder: Path) -> None:
             told["S"],
             eta=told["eta"],
             step_noise=factorised.step_noise(inputs, run),
-            callback=factorised.Steps(schedule, expected, run),
+            callback=steps,
         )
+        steps.check_all_compared()
         check_sampled(made, expected[f"{run}.sample"], run, SAMPLED)
         for t in (200, 999):
             name = f"{run}.q_sample_{t}"
