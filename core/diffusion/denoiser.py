@@ -52,19 +52,9 @@ def x0_from_v(x_vp: Tensor, v: Tensor, sigma: Tensor) -> Tensor:
     return a * x_vp - s * v
 
 
-def eps_from_v(x_vp: Tensor, v: Tensor, sigma: Tensor) -> Tensor:
-    a, s = _signal_and_spread(sigma, x_vp)
-    return s * x_vp + a * v
-
-
 def eps_from_x0(x_vp: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
     a, s = _signal_and_spread(sigma, x_vp)
     return (x_vp - a * x0) / s
-
-
-def v_from_eps(x_vp: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
-    a, s = _signal_and_spread(sigma, x_vp)
-    return (eps - s * x_vp) / a
 
 
 def v_from_x0(x_vp: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:

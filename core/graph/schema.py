@@ -297,8 +297,9 @@ def describe(node: Node) -> str:
 def did_you_mean(name: Any, known: Sequence[Any]) -> str:
     """Return ' (did you mean "X"?)', or "" if no known name is similar."""
     # Comparing takes the product of the lengths, and nobody types names that long.
-    if len(str(name)) > LONGEST_NAME:
+    text = shown(name, LONGEST_NAME + 1)
+    if len(text) > LONGEST_NAME:
         return ""
-    by_fold = {text.casefold(): text for text in map(str, known) if len(text) <= LONGEST_NAME}
-    near = difflib.get_close_matches(str(name).casefold(), by_fold, n=1, cutoff=0.6)
+    by_fold = {one.casefold(): one for one in map(str, known) if len(one) <= LONGEST_NAME}
+    near = difflib.get_close_matches(text.casefold(), by_fold, n=1, cutoff=0.6)
     return f' (did you mean "{shown(by_fold[near[0]])}"?)' if near else ""

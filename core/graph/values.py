@@ -151,7 +151,10 @@ def _read_str(value: Any) -> str:
         return _without_surrogates(value)
     if value is None or isinstance(value, (list, dict)):
         raise ValueError(f"expected a text, given {written(value)}")
-    return str(value)
+    try:
+        return str(value)
+    except ValueError:  # Python writes no integers of more than 4300 digits.
+        raise ValueError(f"expected a text, given {written(value)}") from None
 
 
 def _without_surrogates(text: str) -> str:

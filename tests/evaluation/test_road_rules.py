@@ -98,10 +98,10 @@ def test_marks_that_jump_flicker_and_steady_ones_do_not(clips) -> None:
 def test_marks_that_vanish_flicker() -> None:
     scene = with_cars(SCENES[3])
     clip, road = shown(scene), read_road(shown(scene))
-    bare = rendered_road(replace(road, start=road.start), (64, 64))
+    steady = mark_flicker(clip, road)
     grey = np.median(clip[:, :, 40:, 30:34], axis=(2, 3))
     clip[5:8, :, 26:] = np.minimum(clip[5:8, :, 26:], grey[5:8, :, None, None] + 0.1)
-    assert mark_flicker(clip, road) > 4 * mark_flicker(bare, road) + 0.005
+    assert mark_flicker(clip, road) > 10 * steady and steady > 0
 
 
 def test_what_hides_a_mark_is_no_flicker() -> None:

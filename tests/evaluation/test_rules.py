@@ -56,8 +56,6 @@ def test_a_frozen_clip_stays_still_and_has_no_motion_right() -> None:
 
 def test_two_objects_of_one_colour_are_told_apart() -> None:
     wish = [("red", "square", "moves left"), ("red", "star", "grows")]
-    found = recognise(worlds.random_video("shapes", 0).frames)
-    assert len(found) == 1
     found = recognise(
         worlds.render(worlds.shapes_scene(8, objects=wish), times=np.arange(16), size=64)
     )

@@ -24,7 +24,7 @@ from videoldm.core.graph import (
 )
 
 
-def expanding(depth_input: str = "n") -> NodeSpec:
+def expanding() -> NodeSpec:
     """Counts down by expanding to itself, as ComfyUI's loops do."""
 
     def execute(n: int) -> NodeResult:

@@ -185,11 +185,16 @@ def test_latents_that_are_not_numbers_are_refused_by_frame(autoencoder):
         next(made)
 
 
-def test_frames_before_a_seam_are_those_of_the_first_chunk(autoencoder):
-    """`decode` knows that this decoder is not local, and its temporal factor of 4."""
+def test_chunks_are_blended_linearly_over_the_frames_that_both_contain(autoencoder):
+    """`decode` knows that this decoder is not local, and its temporal factor of 4: chunks with a
+    reach of 1 latent frame have 2 in common, hence 8 frames."""
     latents = normal(1, 8, 4, 2, 2)
     made = torch.cat(list(decode(autoencoder, latents, chunk=4, reach=1)), dim=1)
     assert made.shape == (1, 32, 3, 4, 4)
     with torch.no_grad():
-        alone = autoencoder(latents[:, :5])
-    torch.testing.assert_close(made[:, :12], alone[:, :12])
+        earlier, later = autoencoder(latents[:, :5]), autoencoder(latents[:, 3:])
+    weight = (torch.arange(1, 9) / 9).reshape(1, -1, 1, 1, 1)
+    blended = (1 - weight) * earlier[:, 12:] + weight * later[:, :8]
+    expected = torch.cat([earlier[:, :12], blended, later[:, 8:]], dim=1)
+    torch.testing.assert_close(made, expected)
+    assert not torch.allclose(earlier[:, 12:], later[:, :8], atol=1e-2)
