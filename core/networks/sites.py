@@ -70,7 +70,7 @@ def layout_of(config) -> UNetLayout:
     if not isinstance(layers, int):
         if len(set(layers)) > 1:
             raise ValueError(
-                f"levels with different numbers of layers {tuple(layers)} are not known"
+                f"levels with different numbers of layers {tuple(layers)} are not supported"
             )
         layers = layers[0]
     depth = config.transformer_layers_per_block

@@ -284,7 +284,7 @@ class Run(Finished):
         if reason and not self.is_silent:
             self.store.warn(
                 f"finished chunks cannot be kept in {self.store.folder} ({reason}): "
-                "the run goes on, but what is not kept must be made again if it is interrupted"
+                "the run continues, but what is not kept is made again if it is interrupted"
             )
         self.is_silent = self.is_silent or bool(reason)
 

@@ -55,9 +55,7 @@ def decode(
     overlap = (needed or 0) if reach is None else reach
     blending = needed is None or overlap < needed
     if chunk < 1 or overlap < 0:
-        raise ValueError(
-            f"Expected a chunk of 1 frame or more and reach 0, got {chunk}, {overlap}."
-        )
+        raise ValueError(f"chunk {chunk} must be at least 1 frame, and reach {overlap} at least 0.")
     if blending and chunk < 2 * overlap:
         have = "whole video" if needed is None else needed
         raise ValueError(

@@ -41,7 +41,7 @@ class FrameStream:
         """Frames start .. stop - 1, [b t c h w]; ValueError unless all of them are held."""
         if not self._first <= start < stop <= self.stop:
             raise ValueError(
-                f"Frames {start} to {stop - 1} were asked for, but only "
+                f"Frames {start} to {stop - 1} were requested, but only "
                 f"{self._first} to {self.stop - 1} are held."
             )
         return torch.stack(
@@ -72,7 +72,7 @@ def check_finite(video: Tensor, first: int = 0) -> Tensor:
     if bool(bad.any()):
         frame = first + int(bad.any(0).flatten(1).any(1).nonzero()[0])
         raise ValueError(
-            f"Frame {frame} is the first of those with {int(bad.sum())} of {video.numel()} values "
-            "that are infinite or not a number."
+            f"{int(bad.sum())} of {video.numel()} values are infinite or not a number, "
+            f"the first of them in frame {frame}."
         )
     return video

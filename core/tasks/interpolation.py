@@ -86,7 +86,7 @@ class Interpolation:
             )
         if self.passes < 1 or self.factor < 2:
             raise ValueError(
-                f"Expected 1 pass or more and factor 2, got {self.passes} and {self.factor}."
+                f"passes {self.passes} must be at least 1, and factor {self.factor} at least 2."
             )
 
 

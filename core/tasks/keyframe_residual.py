@@ -48,7 +48,7 @@ def _restored(decoded: Iterable[Tensor], keys: Tensor, spacing: int) -> Iterator
         if t > last:
             raise ValueError(
                 f"{keys.shape[1]} key frames every {spacing} frames end at frame {last}, but the "
-                f"video goes on"
+                f"video is longer"
             )
         if t % spacing:
             between.append(frame)
@@ -59,8 +59,8 @@ def _restored(decoded: Iterable[Tensor], keys: Tensor, spacing: int) -> Iterator
         between = []
     if between:
         raise ValueError(
-            f"{len(between)} frames follow the last whole step of {spacing} frames from key frame "
-            f"to key frame"
+            f"{len(between)} frames follow the last key frame, but the video must end with a key "
+            f"frame, one every {spacing} frames"
         )
 
 

@@ -316,8 +316,8 @@ class Between:
     def __post_init__(self) -> None:
         if self.passes < 1 or self.window_keys < 2:
             raise ValueError(
-                f"Expected 1 pass or more over 2 key frames or more, got {self.passes} passes over "
-                f"{self.window_keys}."
+                f"passes {self.passes} must be at least 1, and window_keys {self.window_keys} at "
+                f"least 2."
             )
 
     def interpolation(self, total_keys: int, frames: int = 0) -> Interpolation:

@@ -37,8 +37,8 @@ def queue_windows(steps: int, window: int, *, lookahead: bool = False) -> list[Q
         )
     if steps < window:
         raise ValueError(
-            f"Rolling takes one noise level for each frame in its queue: {steps} steps are fewer "
-            f"than the {window} frames of a window, take at least {window} steps."
+            f"Rolling needs one noise level for each frame of its queue: {steps} steps are fewer "
+            f"than the {window} frames of a window; take at least {window} steps."
         )
     front = leading_context(window, lookahead)
     stop, stride = front + steps, window - front

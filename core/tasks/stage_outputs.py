@@ -92,7 +92,7 @@ class StageOutput:
         for one in known["files"]:
             found = read_chunk(self.folder / one)
             if found is None:
-                raise OSError(f"{one}, which was finished, is not there any more: run it again")
+                raise OSError(f"{one} was finished, but is missing or damaged: run it again")
             yield found[CHUNK]
 
 

@@ -120,7 +120,7 @@ def _starts(length: int, window: int, overlap: int) -> list[int]:
 
 def _check_window(frames: int, window: int, overlap: int) -> None:
     if frames < 1 or window < 1:
-        raise ValueError(f"Expected at least 1 frame and window 1, got {frames} and {window}.")
+        raise ValueError(f"frames {frames} and window {window} must be at least 1.")
     if not 0 <= overlap < window:
         raise ValueError(f"overlap {overlap} must be smaller than window {window} and not below 0.")
 

@@ -181,7 +181,7 @@ def test_latents_that_are_not_numbers_are_refused_by_frame(autoencoder):
     latents[:, 4] = float("nan")
     made = decode_overlapped(autoencoder, latents, window=4, overlap=1)
     assert next(made).shape[1] == 16
-    with pytest.raises(ValueError, match="Frame 4 is the first"):
+    with pytest.raises(ValueError, match="first of them in frame 4"):
         next(made)
 
 

@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_once_and_costs_only_what_did_not_fit(tmp_path, monk
     assert [int(asked(run, torch.tensor(k), of=k)) for k in (1, 2)] == [1, 2]
     monkeypatch.setattr(chunk_files, "save_file", save)
     asked(run, torch.tensor(3), of=3)
-    assert len(told) == 1 and "(no space left on device): the run goes on" in told[0]
+    assert len(told) == 1 and "(no space left on device): the run continues" in told[0]
     again = opened(tmp_path)
     assert [int(asked(again, torch.tensor(9), of=k).sum()) for k in range(4)] == [0, 9, 9, 3]
     assert not list(tmp_path.rglob("*.tmp"))

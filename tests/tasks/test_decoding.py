@@ -144,7 +144,7 @@ def test_memory_does_not_grow_with_the_length():
 def test_errors_name_the_numbers(decoder):
     with pytest.raises(ValueError, match="chunk 3 must be at least 2 x 2"):
         decode(decoder, LATENTS, chunk=3, reach=2)
-    with pytest.raises(ValueError, match="got 0"):
+    with pytest.raises(ValueError, match="chunk 0 must be at least 1"):
         decode(decoder, LATENTS, chunk=0)
     with pytest.raises(ValueError, match="8 must be smaller than the tile 8"):
         decode(decoder, LATENTS, tile=8, tile_overlap=8)

@@ -175,7 +175,7 @@ def test_errors_name_both_numbers_before_anything_is_sampled():
         filled(Denoisers(), KEYS, SAMPLING, overlap_keys=5)
     with pytest.raises(ValueError, match="overlap_keys 0 must be at least 1"):
         filled(Denoisers(), KEYS, SAMPLING, overlap_keys=0)
-    with pytest.raises(ValueError, match="got 0 and 4"):
+    with pytest.raises(ValueError, match="passes 0 must be at least 1, and factor 4"):
         filled(Denoisers(), KEYS, SAMPLING, passes=0)
     with pytest.raises(ValueError, match=r"\[16, 4, 3, 5\]"):
         filled(Denoisers(), KEYS[0], SAMPLING)

@@ -259,7 +259,7 @@ ERRORS = {
     "context 3 must be .* smaller than window 3": lambda: Continuation(window=3, context=3),
     "context 0 must be at least 1": lambda: Continuation(context=0),
     "overlap 8 must be smaller than window 8": lambda: SlidingWindows(window=8, overlap=8),
-    "got 0 passes": lambda: Between(passes=0),
+    "passes 0 must be at least 1": lambda: Between(passes=0),
     "at least 1 frame, got 0": lambda: STRATEGIES["prediction"](0),
     "62 finished frames are more than the 61": lambda: STRATEGIES["prediction"](
         61, done=normal(2, 62, 4, 3, 5)
