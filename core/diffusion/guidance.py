@@ -38,6 +38,11 @@ def triangular_scale(start: float, end: float, frames: int) -> Tensor:
     return start + 2 * (places - (places + 0.5).floor()).abs() * (end - start)
 
 
+def relative(scale: Scale, cfg: float) -> Scale:
+    """A multiple of cfg as a factor. At cfg 0, which no factor changes, it is 1."""
+    return scale / cfg if cfg else 1.0
+
+
 def combine(cond: Tensor, uncond: Tensor, scale: Scale) -> Tensor:
     """uncond + scale (cond - uncond) (Ho & Salimans 2021, eq. 6, with scale = 1 + w)."""
     if isinstance(scale, Tensor):

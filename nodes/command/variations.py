@@ -49,7 +49,8 @@ def _read(path: Path) -> Columns:
     try:
         # Spreadsheet programs write a byte order mark.
         with path.expanduser().open(encoding="utf-8-sig", newline="") as file:
-            head, *rows = [row for row in csv.reader(file, strict=True) if row]
+            reader = csv.reader(file, strict=True)
+            (_, head), *numbered = [(reader.line_num, row) for row in reader if row]
     except FileNotFoundError:
         raise CommandError(f"there is no file {path}", MISSING) from None
     except ValueError as error:
@@ -57,12 +58,13 @@ def _read(path: Path) -> Columns:
         raise CommandError(f"{path} cannot be read as CSV: {why}", INVALID) from None
     except (OSError, csv.Error) as error:
         raise CommandError(f"{path} cannot be read as CSV: {error}", INVALID) from None
-    for number, row in enumerate(rows, start=2):
+    for line, row in numbered:
         if len(row) != len(head):
             raise CommandError(
-                f"row {number} of {path} has {len(row)} cells, but there are {len(head)} columns",
+                f"line {line} of {path} has {len(row)} cells, but there are {len(head)} columns",
                 INVALID,
             )
+    rows = [row for _, row in numbered]
     if not rows:
         raise CommandError(f"{path} has no rows below the header, which names the inputs", INVALID)
     names = [name.strip() for name in head]

@@ -190,12 +190,16 @@ def _crowding() -> float:
 def _watch(process: int, result: Result) -> None:
     """Wait for the child; stop it if it takes too much time or memory."""
     seen, begun = psutil.Process(process), time.monotonic()
-    first = 0
+    first, own = 0, psutil.Process().memory_info().rss
     while True:
         done, status, used = os.wait4(process, os.WNOHANG)
         if done:
             if os.WIFSIGNALED(status) and not result.stopped:
                 result.stopped = signal.Signals(os.WTERMSIG(status)).name
+            # What was taken and given back between two looks counts as well.
+            result.memory = max(result.memory, used.ru_maxrss * 1024 - (first or own))
+            if not result.stopped and result.memory > MEMORY:
+                result.stopped = "memory"
             return
         try:
             times, memory = seen.cpu_times(), seen.memory_info().rss

@@ -100,6 +100,15 @@ def test_the_ramp_is_cores(run, loaded):
     torch.testing.assert_close(triangle(3.0, 5), torch.tensor([1.0, 2.0, 3.0, 2.0, 1.0]))
 
 
+def test_the_ramp_may_fall_to_cfg_0(run, loaded):
+    ramp = run("VideoLinearCFGGuidance", model=loaded[0], min_cfg=1.0)
+    empty = run("EmptyLatentImage", width=WIDTH, height=HEIGHT, batch_size=FRAMES)
+    values = dict(latent_image=empty, steps=2, scheduler="karras", **start(run, loaded))
+    falling = run("KSampler", model=ramp, cfg=0.0, **values)["samples"]
+    constant = run("KSampler", model=loaded[0], cfg=0.0, **values)["samples"]
+    assert falling.isfinite().all() and not torch.allclose(falling, constant)
+
+
 def test_cores_conditioning_and_ours_are_alike_but_for_what_the_encoder_sees(run, loaded):
     _, _, vision, vae = loaded
     values = dict(clip_vision=vision, vae=vae, width=WIDTH, height=HEIGHT)

@@ -174,7 +174,7 @@ def test_core_s_ksampler_samples_it_on_five_axes(run, own):
 @pytest.mark.parametrize(("misfit", "frames"), [("repeat the last", 6), ("crop", 4)])
 def test_frames_that_do_not_fit_are_refused_repeated_or_cropped(run, own, misfit, frames):
     images = torch.rand(5, 16, 16, 3)
-    with pytest.raises(ValueError, match="5 frames do not fit.*of 2: give it 4 or 6"):
+    with pytest.raises(ValueError, match="5 frames do not fit.*of 2: load 4 or 6"):
         run("VideoLDM_TemporalVAEEncode", images=images, vae=own[1])
     latents = run("VideoLDM_TemporalVAEEncode", images=images, vae=own[1], misfit=misfit)
     assert latents["samples"].shape == (1, 4, frames // 2, 8, 8)

@@ -13,6 +13,7 @@ from einops import repeat
 from torch import Tensor
 
 from ....core.diffusion.curves import FULL, Curve
+from ....core.diffusion.guidance import relative
 from .layers import FRAME_BATCH
 from .sampling import VideoGuider
 from .steps import count_steps, step_at
@@ -91,7 +92,7 @@ def _combining(options: dict[str, Any], scale: Tensor, cfg: float) -> dict[str, 
     def combine(given: dict[str, Any]) -> Tensor:
         uncond = given["uncond"]
         if before is not None:
-            return uncond + (before(given) - uncond) * (scale / cfg)
+            return uncond + (before(given) - uncond) * relative(scale, cfg)
         return uncond + (given["cond"] - uncond) * scale
 
     return {**options, FUNCTION: combine}

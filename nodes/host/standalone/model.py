@@ -16,6 +16,7 @@ from ....core.diffusion.guidance import (
     Scale,
     averaged,
     guided,
+    relative,
     rescaled,
     scheduled,
     window_level,
@@ -127,7 +128,7 @@ def denoiser_for(
             if model.ramp is not None:
                 rising = model.ramp(guidance.cfg, len(condition.frames))
                 rising = rising[:, None, None] if isinstance(scale, Tensor) else rising
-                scale = rising * (scale / guidance.cfg)
+                scale = rising * relative(scale, guidance.cfg)
             if phi and (isinstance(scale, Tensor) or scale != 1):
                 return rescaled(cond, uncond, scale, phi, prediction=core.prediction)
             return guided(cond, uncond, scale)

@@ -28,7 +28,8 @@ def test_inputs_change_together_and_rows_of_a_csv_with_them(tmp_path):
 @pytest.mark.parametrize("text, said", [
     ("", "it is empty"),
     ("a.b\n", "has no rows below the header"),
-    ("a.b,c.d\n1\n", "row 2 of FILE has 1 cells, but there are 2 columns"),
+    ("a.b,c.d\n1\n", "line 2 of FILE has 1 cells, but there are 2 columns"),
+    ("a.b,c.d\n1,2\n\n3\n", "line 4 of FILE has 1 cells, but there are 2 columns"),
     ("a.b,a.b\n1,2\n", "two columns a.b"),
     ("a.b\n\"1\n", "cannot be read as CSV"),
 ])  # fmt: skip
