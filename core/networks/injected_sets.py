@@ -283,7 +283,8 @@ class LayerPass:
         return self.embedding.new_tensor(found).expand(self.videos, -1)
 
     def _camera(self, one: Injection) -> CameraFeatures | None:
-        """The camera conditions of a set for this segment, relative to its first frame."""
+        """The camera conditions of a set for this segment, relative to the first frame of each
+        window that attention sees."""
         encoder, use = one.layers.camera, one.camera
         if encoder is None or use is None or not use.strength:
             return None

@@ -38,14 +38,15 @@ class SetInputs:
 
 @dataclass(frozen=True)
 class CameraFeatures:
-    """Features of the camera's poses, tokens [(b t), n, c] by level, and their strength."""
+    """Features of the camera's poses. windows: tokens [(b t), n, c] by level, for each window of
+    frames that attention sees. whole: whether that is a single window of all frames."""
 
     windows: Mapping[tuple[int, ...], list[Tensor]]
     whole: bool
     strength: float = 1.0
 
     def beside(self, levels: Sequence[LayerInputs]) -> list[LayerInputs]:
-        """The inputs of the layers of every level with its tokens."""
+        """The inputs of the layers by level, with the features of each level added."""
         return [replace(one, **self._at(k)) for k, one in enumerate(levels)]
 
     def _at(self, level: int) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class MotionModuleSpec(LayerSpec):
         return True
 
     def inner(self, width: int) -> int:
-        """The channels of the transformer blocks, where h has `width`."""
+        """Channels of the transformer blocks for an h of `width` channels."""
         return self.heads * (width // self.heads // self.narrowing)
 
     def build(self, width: int, ops=nn) -> MotionModule:

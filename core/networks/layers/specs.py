@@ -42,7 +42,7 @@ class LayerInputs:
     times: Tensor | None = None  # of the frames [t]; None = 0, 1, 2, ...
     image_only: Tensor | None = None  # [(b t)], nonzero for independent images
     views: Views | None = None  # windows for attention, None = all frames
-    camera: Tensor | None = None  # features of the camera's poses [(b t), n, c], without views
+    camera: Tensor | None = None  # features of camera poses [(b t), n, c], without views
     cameras: Mapping[tuple[int, ...], Tensor] | None = None  # the same for each window of views
     camera_strength: float = 1.0
     extension: Any = None  # from a family's prompt reader to its own layers
@@ -50,7 +50,8 @@ class LayerInputs:
     latents: Tensor | None = None  # the network's input [(b t), c, h, w], for a first layer
 
     def of_frames(self, frames: Sequence[int], total: int) -> LayerInputs:
-        """The same for some of the `total` frames; converts only what motion modules read."""
+        """The same for one of the views' windows, of `total` frames in all; converts only what
+        motion modules read."""
         if self.cameras is None and self.scales is PLAIN:
             return self
         camera = None if self.cameras is None else self.cameras[tuple(frames)]
