@@ -79,4 +79,5 @@ def test_a_page_is_shown_the_windows_over_pictures_of_their_frames(runs, monkeyp
     runs(flows()["prediction"])
     shutil.rmtree(runs.store / OUTPUTS)
     runs(flows()["prediction"])
-    assert all(one[4] for one in shown[1]["videoldm_windows"][0]["windows"])
+    again = shown[1]["videoldm_windows"][0]["windows"]
+    assert len(again) == len(told["windows"]) and all(one[4] for one in again)

@@ -58,6 +58,7 @@ def test_the_chosen_upsampler_is_loaded(run, checkpoints):
     assert torch.equal(first_weight(model), state["unet.conv_in.weight"])
     (layers,) = model.core.network.sets
     own = {k.removeprefix("layers."): v for k, v in state.items() if k.startswith("layers.")}
+    assert own.keys() == layers.state_dict().keys()
     assert all(torch.equal(layers.state_dict()[key], value) for key, value in own.items())
 
 

@@ -126,7 +126,9 @@ def test_no_more_latents_are_held_than_a_chunk_and_its_neighbours(reach):
 
 
 def test_what_is_finished_holds_no_memory_of_its_neighbours(decoder):
-    for chunk in decode(decoder, LATENTS[:, :24], chunk=8):
+    chunks = list(decode(decoder, LATENTS[:, :24], chunk=8))
+    assert len(chunks) == 3
+    for chunk in chunks:
         assert chunk.untyped_storage().nbytes() == chunk.numel() * chunk.element_size()
 
 
