@@ -4,7 +4,7 @@ import { windowsAt } from "./windows.js";
 
 const FACTOR = 4; // frames per keyframe after one pass of interpolation
 const WHOLE = ["single clip", "sparse first", "video to video"]; // the network sees all frames
-const KEYS_OF_A_WINDOW = 5; // keyframes per interpolation window
+const KEYS_OF_A_WINDOW = 5; // keyframes per interpolation window, unless the node says otherwise
 
 /**
  * Memory of one evaluation of each network: the table of nodes/host/shared/working_memory.py, which
@@ -28,10 +28,12 @@ function segmentsFor(frames, window, step) {
   return Math.max(0, Math.ceil((frames - window) / step)) + 1;
 }
 
-function segmentsBetween(keys, passes) {
+/** The segments of all passes of interpolation; windows share a keyframe with the next. */
+export function interpolationSegments(keys, passes, windowKeys = 0) {
+  const window = Math.max(2, windowKeys || KEYS_OF_A_WINDOW);
   let segments = 0;
   for (let pass = 0; pass < passes; pass++) {
-    segments += segmentsFor(interpolated(keys, pass), KEYS_OF_A_WINDOW, KEYS_OF_A_WINDOW - 1);
+    segments += segmentsFor(interpolated(keys, pass), window, window - 1);
   }
   return segments;
 }
@@ -48,11 +50,7 @@ export function samplerSegments(given) {
   if (strategy === "prediction") return segmentsFor(frames, window, window - context_frames);
   if (strategy !== "hierarchical") return 1;
   const keys = keyFrames(frames, passes);
-  return segmentsFor(keys, window, window - context_frames) + segmentsBetween(keys, passes);
-}
-
-export function interpolationSegments(frames, passes) {
-  return segmentsBetween(frames, passes);
+  return segmentsFor(keys, window, window - context_frames) + interpolationSegments(keys, passes);
 }
 
 /** The most frames that the network sees together. */

@@ -74,9 +74,9 @@ export function outdatedWindows(found, was, now) {
   const begun = chain.findIndex((k) => again[k]);
   if (begun < 0) return again;
   chain.slice(begun).forEach((k) => (again[k] = true));
-  // A continuing window begins with a frame of the previous one, which stays.
+  // A continuing window begins with the last frames of the previous one, which stay.
   const [first, , step] = windows[chain[begun]];
-  const from = begun === 0 ? first : first + step;
+  const from = begun === 0 ? first : windows[chain[begun - 1]][1] + step;
   return again.map((one, k) => one || (windows[k][3] !== continued && windows[k][1] >= from));
 }
 

@@ -88,8 +88,9 @@ const NEEDS = {
     };
   },
   VideoLDM_InterpolateFrames(node) {
+    const [passes, windowKeys] = [valueOf(node, "passes"), valueOf(node, "window_keys")];
     const keys = after(node, "latent");
-    return { segments: estimate.interpolationSegments(keys, valueOf(node, "passes")) };
+    return { segments: estimate.interpolationSegments(keys, passes, windowKeys) };
   },
 };
 

@@ -41,6 +41,15 @@ def test_estimates_count_as_the_tasks_do(javascript):
         ], one
 
 
+def test_interpolation_counts_the_windows_of_the_node(javascript):
+    cases = [(keys, window) for keys in (2, 5, 16, 17, 61) for window in (2, 5, 16)]
+    each = "([keys, window]) => m.interpolationSegments(keys, 1, window)"
+    found = javascript("estimate.js", f"{json.dumps(cases)}.map({each})")
+    assert found == [len(prediction_chunks(max(keys, window), window, 1)) for keys, window in cases]
+    (unset,) = javascript("estimate.js", "[m.interpolationSegments(17, 1, 0)]")
+    assert unset == 4
+
+
 def memory(network: str, settings: str) -> str:
     """A JavaScript expression of the estimate, with the numbers that the browser is served."""
     table = {one.id: one for one in VideoSampler.define_schema().inputs}["model"].extra_dict

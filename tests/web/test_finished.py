@@ -61,6 +61,8 @@ def test_frames_between_key_frames_follow_those_that_are_made_again(again):
     now = [last[0], {**last[1], "prompt": "c"}]
     windows = [keys[0], *between[:3], keys[1], *between[3:]]
     assert again(found(windows, "keys", 97), now, last) == [4, 5, 6, 7]
+    two_given = [keys[0], [32, 80, 16, "keys", True], *between[:5]]
+    assert again(found(two_given, "keys", 81), now, last) == [1, 5, 6]
 
 
 NODES = {
