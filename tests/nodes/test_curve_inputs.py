@@ -117,7 +117,7 @@ def test_sites_without_a_layer_are_refused():
 def test_sites_may_name_keys_and_queries():
     assert read_sites("mid.keys=0.5, up.1.queries = 2, down.0.attn.1.keys=1") == {
         "mid.keys": 0.5, "up.1.queries": 2.0, "down.0.attn.1.keys": 1.0}  # fmt: skip
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="nowhere"):
         read_sites("nowhere.keys=0.5")
 
 

@@ -45,7 +45,7 @@ def test_every_frame_blends_its_two_endpoints(prompts, frames):
     found, total = travelled(text, frames)
     places = sorted(prompts)
     levels = torch.tensor([KNOWN[prompts[place]] for place in places])
-    assert total == frames
+    assert total == frames == len(found)
     for frame, value in enumerate(found):
         after = next((k for k, place in enumerate(places) if place >= frame), len(places) - 1)
         before = max(after - 1, 0) if places[after] > frame else after
@@ -182,6 +182,7 @@ def test_changing_numbers_fade_as_their_prompt_does():
     text = '"0:2": "(a:`0, 10`)", "6:": "(a:`10, 0`)"'
     conditioning, total = segments_conditioning(Weights(), None, text, Clock(frames=11))
     found = values(text_for(conditioning, range(total)), total)
+    assert len(found) == 11
     for frame, value in enumerate(found):
         share = min(max((frame - 1) / 5, 0.0), 1.0)
         assert value == pytest.approx((1 - share) * frame + share * (10 - frame), abs=0.01)

@@ -60,5 +60,6 @@ def test_each_window_is_told_the_given_frames_within_it():
     windows = SlidingWindows(window=8, overlap=4, context=context)
     video = whole(sliding(denoisers, SIZE, SAMPLING, 20, windows=windows))
     assert torch.equal(video[:, [0, 14]], known)
+    assert {0, 14} <= {frame for one in denoisers.conditions for frame in one.frames}
     for condition in denoisers.conditions:
         assert condition.context.mask[0].tolist() == [f in (0, 14) for f in condition.frames]
