@@ -2,7 +2,7 @@
 
     D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)
 
-where F predicts the noise, the velocity or x_0.
+where F predicts the noise, the velocity, x_0, or EDM's own mixture of signal and noise.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Coefficients(NamedTuple):
 class Preconditioning(ABC):
     """How a network's input and output relate to x, sigma and x_0.
 
-    prediction: what the network predicts. sigma_min, sigma_max: the range of noise levels it was
-    trained on.
+    prediction: what the network predicts; for EDM's mixture, the closest of the three. sigma_min,
+    sigma_max: the range of noise levels it was trained on.
     """
 
     prediction: ClassVar[Prediction]
@@ -136,12 +136,29 @@ def discrete(prediction: Prediction, schedule: NoiseSchedule) -> DiscretePrecond
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinuousVPreconditioning(Preconditioning):
-    """Velocity prediction over continuous sigma (Stable Video Diffusion: up to 700).
+class EDMPreconditioning(Preconditioning):
+    """Karras et al. 2022, table 1. sigma_data: standard deviation of clean samples."""
 
-    The coefficients are those of EDM (Karras et al. 2022, table 1) for samples of unit variance,
-    except that c_out has the opposite sign.
-    """
+    prediction: ClassVar[Prediction] = "x0"
+
+    sigma_data: float = 0.5
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        data = self.sigma_data
+        total = (sigma**2 + data**2).sqrt()
+        return Coefficients(
+            c_skip=data**2 / total**2,
+            c_out=sigma * data / total,
+            c_in=1 / total,
+            c_noise=0.25 * sigma.log(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinuousVPreconditioning(Preconditioning):
+    """Velocity prediction over continuous sigma (Stable Video Diffusion: up to 700)."""
 
     prediction: ClassVar[Prediction] = "v"
 

@@ -6,8 +6,8 @@ from videoldm.core.diffusion.denoiser import broadcast
 
 SCHEDULE = s.zero_terminal_snr(s.scaled_linear())
 SIGMAS = [0.03, 1.0, 14.6, 4518.0]
-SVD = p.ContinuousVPreconditioning()
-ALL = [*(p.discrete(name, SCHEDULE) for name in p.DISCRETE), SVD]
+EDM, SVD = p.EDMPreconditioning(), p.ContinuousVPreconditioning()
+ALL = [*(p.discrete(name, SCHEDULE) for name in p.DISCRETE), EDM, SVD]
 
 
 def predictions(x0, noise, sigma):
@@ -79,15 +79,26 @@ def test_every_form_is_edms_formula_with_its_four_coefficients(preconditioning, 
     torch.testing.assert_close(denoised, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("sigma", [0.002, 0.5, 80.0])
+def test_edms_inputs_and_targets_have_unit_variance(sigma):
+    """What c_in, c_skip and c_out are derived from (Karras et al. 2022, appendix B.6)."""
+    sigma, data = torch.tensor(sigma, dtype=torch.float64), EDM.sigma_data
+    c = EDM.coefficients(sigma)
+    noisy = data**2 + sigma**2
+    torch.testing.assert_close(c.c_in**2 * noisy, torch.ones_like(sigma))
+    # The target (x_0 - c_skip (x_0 + n)) / c_out, for independent x_0 and n.
+    target = ((1 - c.c_skip) ** 2 * data**2 + c.c_skip**2 * sigma**2) / c.c_out**2
+    torch.testing.assert_close(target, torch.ones_like(sigma))
+
+
 @pytest.mark.parametrize("sigma", [0.002, 1.0, 700.0])
 def test_velocity_over_continuous_sigma_is_edm_of_unit_data_with_the_sign_turned(sigma):
-    """Karras et al. 2022, table 1, with sigma_data = 1."""
-    sigma, data = torch.tensor(sigma, dtype=torch.float64), 1.0
-    skip = data**2 / (sigma**2 + data**2)
-    out = sigma * data / (sigma**2 + data**2).sqrt()
-    edm = skip, -out, 1 / (sigma**2 + data**2).sqrt(), sigma.log() / 4
-    for ours, theirs in zip(SVD.coefficients(sigma), edm, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    sigma = torch.tensor(sigma, dtype=torch.float64)
+    unit = p.EDMPreconditioning(sigma_data=1.0, sigma_max=700.0).coefficients(sigma)
+    ours = SVD.coefficients(sigma)
+    for one, other in zip(ours._replace(c_out=-ours.c_out), unit, strict=True):
+        torch.testing.assert_close(one, other)
+    assert ours.c_noise.item() == pytest.approx(0.25 * torch.log(sigma).item())
     assert (SVD.sigma_min, SVD.sigma_max, SVD.prediction) == (0.002, 700.0, "v")
 
 
