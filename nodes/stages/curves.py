@@ -29,7 +29,7 @@ def curve_of(host: Host, value: Wire) -> Curve:
         return drawn
     if isinstance(value, Tensor):
         return _masked(value)
-    if isinstance(value, (int, float)):
+    if _is_number(value):
         return Curve(float(value))
     if isinstance(value, (list, tuple)) and value and all(map(_is_number, value)):
         return per_frame([float(one) for one in value])

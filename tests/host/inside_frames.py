@@ -44,11 +44,10 @@ def masked(conditioning):
 
 
 def hinted(toys, positive, negative):
-    from comfy_extras.nodes_context_windows import ContextWindowsManualNode  # noqa: F401
-
+    """The prompts with a ControlNet that has a hint per frame."""
     from nodes import ControlNetApplyAdvanced
 
-    control, hints = toys.controlled(FRAMES)[0][0][1]["control"], None
+    control = toys.controlled(FRAMES)[0][0][1]["control"]
     hints = control.cond_hint_original.movedim(1, -1)
     apply = ControlNetApplyAdvanced().apply_controlnet
     return apply(positive, negative, control, hints, 0.7, 0.0, 0.8)[:2]

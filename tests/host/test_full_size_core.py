@@ -19,6 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.full_size]
 GIGABYTES = 14
 SAME = 1e-4
 """Relative to the standard deviation of the values."""
+WITH_MODULES = 1e-3
+"""The same with motion modules: not measured, but what test_full_size.py allows temporal layers in
+a model of this size."""
 PREFIXES = {
     "diffusion_models": "model.diffusion_model.",
     "text_encoders": "cond_stage_model.transformer.",
@@ -154,4 +157,4 @@ def test_motion_modules_with_a_lora_and_a_controlnet_give_the_same_latents(comfy
     far = {key: distance(*pair) for key, pair in pairs.items()}
     print(far)
     assert distance(pairs["20"][0], pairs["22"][0]) > 0.01, "the modules do something"
-    assert max(far.values()) < 1e-3
+    assert max(far.values()) < WITH_MODULES

@@ -10,6 +10,10 @@ from toy_prompts import FRAMES, MODEL, SIDE, distance, ksampler, nodes, sampler,
 
 SAME = 1e-4
 """Relative to the standard deviation of latents."""
+FOLLOWED = 5 * SAME
+"""With camera control. Features of its random pose encoder reach 2000, the hidden states that they
+are added to spread by 4: rounding alone changes the latents by 1.5e-4 (seen with noise changed by
+1e-7), and the hosts differ by 2.1e-4."""
 WINDOWS = strategy("sliding windows", window=4, overlap=2)
 
 
@@ -87,7 +91,7 @@ def test_camera_control(comfyui, files):
     checked(comfyui, with_layers(
         "v3", n30=("VideoLDM_CameraControl", told), n8=ksampler("3"), n40=ksampler("30"),
         n41=sampler("30", **WINDOWS), n70=saved("8"), n71=saved("40"), n72=saved("41"),
-    ), "8", 5 * SAME)  # fmt: skip
+    ), "8", FOLLOWED)  # fmt: skip
 
 
 @pytest.mark.parametrize("variant", ["pia", "animatelcm i2v"])

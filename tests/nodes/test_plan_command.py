@@ -1,6 +1,7 @@
 """`videoldm plan` draws the noise levels of every strategy."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,15 @@ SMALL = ["--frames", "20", "--steps", "8", "--window", "8"]
 
 @pytest.mark.parametrize("strategy", [one for one in STRATEGIES if one != "sparse first"])
 def test_the_plan_of_every_strategy_is_drawn(strategy, tmp_path, capsys):
-    path = tmp_path / "plan.png"
-    assert main(["plan", "--strategy", strategy, *SMALL, "--output", str(path)]) == 0
+    path, command = tmp_path / "plan.png", ["plan", "--strategy", strategy, *SMALL]
+    assert main([*command, "--output", str(path)]) == 0
     first, *lines = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{strategy}: 20 frames in ")
-    assert set(lines[-1]) == {" "} or len(lines) == 40
+    assert main([*command, "--json"]) == 0
+    levels = json.loads(capsys.readouterr().out)["levels"]
+    every = math.ceil(len(levels) / 40)  # at most 40 lines are printed
+    shades = dict(zip(sorted(set(sum(levels, []))), " :-=+*#%@", strict=True))
+    assert lines == ["".join(shades[level] for level in row) for row in levels[::every]]
     with Image.open(path) as image:
         assert image.width % 20 == 0 and image.height > 8
 

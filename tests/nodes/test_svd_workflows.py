@@ -51,7 +51,7 @@ def run(models, tmp_path, name, settings):
      (5, 32, 16, 15)),
 ])  # fmt: skip
 def test_it_runs_headless(models, tmp_path, name, settings, expected):
-    assert run(models, tmp_path, name, settings)[:3] == expected[:3]
+    assert run(models, tmp_path, name, settings) == expected
 
 
 @pytest.mark.parametrize("name", [SVD, LONG, TEXT, DEFLICKER])

@@ -10,7 +10,6 @@ from node_inputs import strategy
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from videoldm.core.families import lvdm, videocrafter
-from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.families.video_parts import VideoParts
 from videoldm.core.networks.autoencoder_3d import Autoencoder3DConfig
 from videoldm.core.networks.conditions import Conditions
@@ -225,6 +224,6 @@ def test_an_image_stands_beside_a_prompt_for_every_frame():
         assert torch.allclose(found, core.denoiser(wanted)(x, torch.tensor(2.0)), atol=1e-5)
 
 
-def test_the_embedded_network_finds_its_autoencoder_beside_it(models):
+def test_a_network_in_our_own_format_finds_its_autoencoder_beside_it(models):
     found = lvdm.load_parts(models / "videoldm" / "own.safetensors", hints=lvdm.CheckpointHints())
-    assert found.autoencoder.config == FACTORS and embedded.FAMILY == "embedded"
+    assert found.autoencoder.config == FACTORS

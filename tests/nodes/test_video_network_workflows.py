@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from templates import ROOT
 from video_network_toys import FRAMES, NETWORKS, SIDE, model_file, parts, small_prompt
 from videoldm.core import families
 from videoldm.core.graph.api_format import graph_from_api
 from videoldm.core.graph.execute import Executor
-from videoldm.core.graph.load import load_workflow
 from videoldm.core.media.files import open_video
 from videoldm.nodes import node_registry
 
@@ -23,14 +21,3 @@ def test_it_runs_headless(toys, tmp_path, monkeypatch, name):
     (file,) = (tmp_path / "output").rglob("*.mp4")
     video = open_video(file)
     assert (video.frames, video.width, video.height) == (FRAMES, SIDE, SIDE)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_both_forms_are_one_workflow(name):
-    registry, file = node_registry(), ROOT / "workflows" / f"{name}.json"
-    (as_ui, as_api) = (
-        load_workflow(path, registry) for path in (file, file.parent / "api" / file.name)
-    )
-    shown, plain = ({key: node.inputs for key, node in one.nodes.items()}
-                    for one in (as_ui, as_api))  # fmt: skip
-    assert shown.keys() == plain.keys()
