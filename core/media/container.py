@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from .codecs import Encoding
 from .colour import EncoderPictures, tag_bt709
 from .info import AudioClip
+from .scheduling import usual_scheduling
 from .sound import LAYOUTS, audio_frame
 
 OPUS_RATE = 48_000
@@ -120,10 +121,19 @@ class ContainerWriter:
         block.pts, block.time_base = begin, Fraction(1, rate)
         self._mux(self.sound, block)
 
+    @staticmethod
+    def _encoded(
+        stream: av.VideoStream | av.AudioStream, frame: av.VideoFrame | av.AudioFrame | None
+    ) -> list[av.Packet]:
+        if stream.codec_context.is_open:
+            return stream.encode(frame)
+        with usual_scheduling():  # The first frame opens the encoder.
+            return stream.encode(frame)
+
     def _mux(
         self, stream: av.VideoStream | av.AudioStream, frame: av.VideoFrame | av.AudioFrame | None
     ) -> None:
-        for packet in stream.encode(frame):
+        for packet in self._encoded(stream, frame):
             if stream is self.stream and not packet.duration:
                 packet.duration = round(1 / self.settings.frame_rate / packet.time_base)
             if stream is self.stream and abs(packet.pts - packet.dts) > LONGEST_DELAY:
