@@ -24,7 +24,7 @@ AAC_RATES = (
     *(96_000, 88_200, 64_000, 48_000, 44_100, 32_000),
     *(24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350),
 )
-LONGEST_DELAY = 10_000  # ticks (frames) between decoding and presentation; more is a bogus value
+FEW = 2  # frames that are decoded in the order in which they are shown, whatever the encoder
 _BRAND_KEYS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 
 
@@ -136,8 +136,8 @@ class ContainerWriter:
         for packet in self._encoded(stream, frame):
             if stream is self.stream and not packet.duration:
                 packet.duration = round(1 / self.settings.frame_rate / packet.time_base)
-            if stream is self.stream and abs(packet.pts - packet.dts) > LONGEST_DELAY:
-                packet.dts = packet.pts  # x265 leaves it unset for videos of 1 or 2 frames.
+            if stream is self.stream and frame is None and self.frames <= FEW:
+                packet.dts = packet.pts  # x265 leaves it unset for so few: any number may be there.
             if self.early is None:
                 self.container.mux(packet)
                 continue
