@@ -82,7 +82,7 @@ def averaged(branches: Sequence[Branch]) -> Denoiser:
         return branches[0].denoiser
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        levels = (sigma[0] if sigma.ndim == 2 else sigma.flatten()[:1]).tolist()
+        levels = _levels(sigma).tolist()
         noisy = [level for level in levels if level > 0] or levels
         total, count = torch.zeros_like(x), x.new_zeros(())
         for one in branches:
@@ -98,9 +98,14 @@ def averaged(branches: Sequence[Branch]) -> Denoiser:
 def window_level(sigma: Tensor) -> float:
     """One noise level for a window: with sigma [b t], that of the middle frame among those with
     noise; 0 if no frame has any."""
-    levels = sigma[0] if sigma.ndim == 2 else sigma.flatten()[:1]
+    levels = _levels(sigma)
     noisy = levels[levels > 0]
     return float(noisy[len(noisy) // 2]) if len(noisy) else 0.0
+
+
+def _levels(sigma: Tensor) -> Tensor:
+    """The noise levels of the first video: one per frame [t] of sigma [b t], else [1]."""
+    return sigma[0] if sigma.ndim == 2 else sigma.flatten()[:1]
 
 
 def scheduled(

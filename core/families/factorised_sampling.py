@@ -84,8 +84,7 @@ class DdimPlan(Plan):
 def ddim_plan(schedule: NoiseSchedule, steps: int, eta: float = 1.0) -> DdimPlan:
     """The originals' DDIM as a plan."""
     sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
-    sampler = sample_euler_ancestral
-    return DdimPlan(schedule=schedule, sampler=sampler, sigmas=sigmas, eta=eta)
+    return DdimPlan(schedule=schedule, sampler=sample_euler_ancestral, sigmas=sigmas, eta=eta)
 
 
 def sample_ddim(

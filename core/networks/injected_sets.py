@@ -296,7 +296,7 @@ class LayerPass:
             rays = use.path.at([numbers[k] for k in window]).rays(width, height)
             tokens = encoder(rays.to(self.embedding))
             found[window] = [repeat(one, "t n c -> (b t) n c", b=self.videos) for one in tokens]
-        return CameraFeatures(found, views is None, use.strength)
+        return CameraFeatures(found, use.strength)
 
     @contextmanager
     def updated(self) -> Iterator[None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -39,20 +38,20 @@ class SetInputs:
 @dataclass(frozen=True)
 class CameraFeatures:
     """Features of the camera's poses. windows: tokens [(b t), n, c] by level, for each window of
-    frames that attention sees. whole: whether that is a single window of all frames."""
+    frames that attention sees; without views, for that of all frames."""
 
     windows: Mapping[tuple[int, ...], list[Tensor]]
-    whole: bool
     strength: float = 1.0
 
-    def beside(self, levels: Sequence[LayerInputs]) -> list[LayerInputs]:
+    def beside(self, levels: Sequence[LayerInputs], frames: int) -> list[LayerInputs]:
         """The inputs of the layers by level, with the features of each level added."""
-        return [replace(one, **self._at(k)) for k, one in enumerate(levels)]
-
-    def _at(self, level: int) -> dict[str, Any]:
-        found = {window: tokens[level] for window, tokens in self.windows.items()}
-        named = {"camera": next(iter(found.values()))} if self.whole else {"cameras": found}
-        return {**named, "camera_strength": self.strength}
+        added = []
+        for level, inputs in enumerate(levels):
+            found = {window: tokens[level] for window, tokens in self.windows.items()}
+            camera = found.get(tuple(range(frames)))
+            strength = self.strength
+            added.append(replace(inputs, camera=camera, cameras=found, camera_strength=strength))
+        return added
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ class TemporalLayers(nn.Module):
         )
         levels = [replace(inputs, context=found) for found in features]
         if own.camera is not None:
-            levels = own.camera.beside(levels)
+            levels = own.camera.beside(levels, frames)
         return SetInputs(frames, tuple(levels))
 
     @property

@@ -12,28 +12,27 @@ from ...core.graph import Event, Graph, Registry
 from ...core.graph.messages import printable, shown
 from ...core.graph.schema import describe
 from ...core.graph.validate import output_nodes, upstream
+from ..host.time_left import TimeLeft
 
 LINE_EVERY = 2.0
 """Seconds between two lines about the same node."""
 
 
-class TimeLeft:
-    """Estimates the remaining time from the steps so far; restarts when their count decreases."""
+class NodeTimeLeft:
+    """The time left of a node that starts now; starts over when the count of its steps falls."""
 
     def __init__(self, clock: Callable[[], float] | None = None):
         self.clock = clock or time.monotonic
-        self.start = (self.clock(), 0.0)
+        self.time_left = TimeLeft(begin=self.clock())
         self.value = 0.0
 
     def seconds(self, value: float, total: float) -> float | None:
         """Return the remaining seconds, or None before the first step."""
         now = self.clock()
         if value < self.value:
-            self.start = (now, value)
+            self.time_left.restart(now, value)
         self.value = value
-        start, first = self.start
-        steps = value - first
-        return (now - start) / steps * (total - value) if steps > 0 else None
+        return self.time_left.seconds(now, value, total)
 
 
 def duration(seconds: float) -> str:
@@ -54,7 +53,7 @@ class Progress:
         self.graph: Graph | None = None
         self.names: dict[str, str] = {}
         self.places: dict[str, int] = {}
-        self.time_left: dict[str, TimeLeft] = {}
+        self.time_left: dict[str, NodeTimeLeft] = {}
 
     def begin(self, graph: Graph, registry: Registry) -> None:
         """Prepare for one graph; called before its first event."""
@@ -70,11 +69,10 @@ class Progress:
             self.warn(event, place)
             return
         if event.kind == "progress":
-            left = self.time_left.setdefault(event.node_id, TimeLeft()).seconds(
-                event.value, event.total
-            )
+            time_left = self.time_left.setdefault(event.node_id, NodeTimeLeft())
+            left = time_left.seconds(event.value, event.total)
         else:
-            self.time_left[event.node_id] = TimeLeft()
+            self.time_left[event.node_id] = NodeTimeLeft()
         self.show(event, place, left)
 
     def show(self, event: Event, place: int, left: float | None) -> None:

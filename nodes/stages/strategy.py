@@ -83,18 +83,18 @@ def read_strategy(chosen: Mapping[str, Any]) -> Strategy:
     return Strategy(name=name, sparse=sparse, **settings)
 
 
-def ignored_settings(host: Host, facts: ModelFacts, own: Strategy) -> list[str]:
+def ignored_settings(host: Host, facts: ModelFacts, strategy: Strategy) -> list[str]:
     """Warnings of FreeInit and a Reference Window on the strategy's other models: predicted
     segments have those of the sampler's model, frames in between have none."""
     found = []
-    if own.prediction_model is not None:
-        other = host.facts(own.prediction_model)
+    if strategy.prediction_model is not None:
+        other = host.facts(strategy.prediction_model)
         alike = {name: None for name in ("free_init", "reference")
                  if getattr(other, name) == getattr(facts, name)}  # fmt: skip
-        found += without_effect(replace(other, **alike), own.name, "the prediction_model")
-    if own.interpolation_model is not None:
-        other = host.facts(own.interpolation_model)
-        found += without_effect(other, own.name, "the interpolation_model")
+        found += without_effect(replace(other, **alike), strategy.name, "the prediction_model")
+    if strategy.interpolation_model is not None:
+        other = host.facts(strategy.interpolation_model)
+        found += without_effect(other, strategy.name, "the interpolation_model")
     return found
 
 

@@ -42,7 +42,7 @@ class LayerInputs:
     times: Tensor | None = None  # of the frames [t]; None = 0, 1, 2, ...
     image_only: Tensor | None = None  # [(b t)], nonzero for independent images
     views: Views | None = None  # windows for attention, None = all frames
-    camera: Tensor | None = None  # features of camera poses [(b t), n, c], without views
+    camera: Tensor | None = None  # features of camera poses [(b t), n, c], of all frames
     cameras: Mapping[tuple[int, ...], Tensor] | None = None  # the same for each window of views
     camera_strength: float = 1.0
     extension: Any = None  # from a family's prompt reader to its own layers

@@ -30,7 +30,8 @@ def at_levels(
     A condition with a range gets a mask that is 1 for the frames within it, and is dropped if no
     noised frame is. (ComfyUI does not soften the edges of an area if there is a mask.)
     """
-    if _alike(sigma):
+    ranged = any(START in one or END in one for cond in conds.values() for one in cond or ())
+    if not ranged or _alike(sigma):
         return dict(conds)
     return {name: cond and [
         found for one in cond if (found := _at_levels(one, sigma, size)) is not None
@@ -66,10 +67,12 @@ def ranges_of(conds: Mapping[str, list[dict] | None]) -> dict[Any, Range]:
 def set_ranges(ranges: Mapping[Any, Range], sigma: Tensor) -> None:
     """Switch ControlNets on or off for a window at the noise levels sigma [b t]. A ControlNet is
     evaluated for all frames at once, so one level decides."""
-    level = window_level(sigma)
+    if not ranges:
+        return  # Without a look at the levels, for which a GPU would have to be waited for.
+    alike, level = _alike(sigma), window_level(sigma)
     for control, (first, last) in ranges.items():
         switched = None if last <= level <= first else NEVER
-        control.timestep_range = (first, last) if _alike(sigma) else switched
+        control.timestep_range = (first, last) if alike else switched
 
 
 def _alike(sigma: Tensor) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ....core.diffusion.free_init import FreeInit, next_noise
 from ..shared.misfits import NEEDS_PURE_NOISE
+from .attached import attach
 from .steps import count_steps
 
 KEY = "videoldm_free_init"
@@ -30,11 +31,8 @@ HANDLER = "context_handler"
 def with_free_init(model: Any, free_init: FreeInit) -> Any:
     """A clone whose samplers sample `free_init.iterations` times."""
     clone = model.clone()
-    clone.remove_wrappers_with_key(SAMPLE, KEY)
-    clone.set_attachments(KEY, free_init)
-    clone.add_wrapper_with_key(SAMPLE, KEY, FreeInitPass(free_init))
-    # Wrappers nest in the order they were added; steps are counted within one iteration.
-    count_steps(clone)
+    attach(clone, SAMPLE, KEY, free_init, FreeInitPass(free_init))
+    count_steps(clone)  # After it: steps are counted within one iteration.
     return clone
 
 

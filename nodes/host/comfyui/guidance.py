@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ....core.diffusion.curves import FULL, Curve
 from ....core.diffusion.guidance import relative
+from .attached import attach
 from .layers import FRAME_BATCH
 from .sampling import VideoGuider
 from .steps import count_steps, step_at
@@ -29,10 +30,8 @@ FUNCTION = "sampler_cfg_function"
 def with_guidance(model: Any, curve: Curve) -> Any:
     """A clone whose samplers' cfg is multiplied by the curve, on top of curves set before."""
     clone, whole = model.clone(), (model.get_attachment(KEY) or FULL) * curve
-    clone.remove_wrappers_with_key(PREDICT_NOISE, KEY)
-    clone.set_attachments(KEY, whole)
     count_steps(clone)  # Before the wrapper that asks for the step.
-    clone.add_wrapper_with_key(PREDICT_NOISE, KEY, GuidancePass(whole))
+    attach(clone, PREDICT_NOISE, KEY, whole, GuidancePass(whole))
     return clone
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ....core.networks.reference import ReferenceBank, ReferenceUse, ReferenceWindow
 from ..shared.misfits import REFERENCE_WITHOUT_WINDOWS
+from .attached import attach
 from .free_init import HANDLER
 from .layers import FRAME_BATCH
 from .steps import count_steps, step_at
@@ -35,9 +36,7 @@ def with_reference(model: Any, reference: ReferenceWindow) -> Any:
     clone = model.clone()
     if reference_of(model) is None:
         clone.set_model_attn1_patch(attend_to_reference)
-    clone.set_attachments(KEY, reference)
-    clone.remove_wrappers_with_key(PREDICT, KEY)
-    clone.add_wrapper_with_key(PREDICT, KEY, ReferencePass(reference))
+    attach(clone, PREDICT, KEY, reference, ReferencePass(reference))
     count_steps(clone)
     return clone
 

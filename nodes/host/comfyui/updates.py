@@ -24,6 +24,7 @@ from ....core.families.image_models import unet_table
 from ....core.families.known_models import IMAGE_MODELS
 from ....core.families.lora import beside, read_lora
 from ....core.networks.weight_updates import Frames, Scheduled, WeightUpdates, updated
+from .attached import attach
 from .layers import LoadedLayers, frame_batch
 from .model import unet_layout
 from .steps import count_steps, step_at
@@ -53,11 +54,9 @@ def with_lora(model: Any, path: Path, strength: Curve) -> Any:
     loaded = (*(model.get_attachment(KEY) or ()),
               LoadedUpdates(Scheduled(patcher.model, strength), patcher))  # fmt: skip
     clone = model.clone()
-    clone.remove_wrappers_with_key(DIFFUSION_MODEL, KEY)
-    clone.set_attachments(KEY, loaded)
     clone.set_additional_models(KEY, [one.patcher for one in loaded])
     scheduled = tuple(one.scheduled for one in loaded)
-    clone.add_wrapper_with_key(DIFFUSION_MODEL, KEY, UpdatePass(scheduled))
+    attach(clone, DIFFUSION_MODEL, KEY, loaded, UpdatePass(scheduled))
     if any(one.strength.reads_steps for one in scheduled):
         count_steps(clone)
     return clone

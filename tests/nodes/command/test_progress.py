@@ -12,7 +12,7 @@ from videoldm.nodes.command import progress
 
 def test_pace_gives_the_time_left_and_starts_over_when_steps_go_back():
     now = iter([0.0, 2.0, 4.0, 10.0, 11.0])
-    time_left = progress.TimeLeft(lambda: next(now))
+    time_left = progress.NodeTimeLeft(lambda: next(now))
     assert time_left.seconds(1, 5) == 8.0
     assert time_left.seconds(2, 5) == 6.0
     assert time_left.seconds(0, 5) is None, "a new phase"
